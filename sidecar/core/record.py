@@ -1,0 +1,25 @@
+"""The frozen record of one finished request. Events, metrics and spans are projections of it, nothing more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sidecar.core.facts import Exchange, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that is published of a request. Holds no prompt, no answer and no credential."""
+
+    ts: float  # wall clock at arrival, seconds since the epoch
+    exchange: Exchange
+    outcome: Outcome
+    generation: str  # of the snapshot that it ran under: "7" or "7+stop"
+    sha256: str
+    stopped: tuple[tuple[str, str], ...]  # (pin, variant) pairs that were stopped in that snapshot
+    latency_s: float  # from the arrival of the headers to the last byte sent
+    ttft_s: float | None  # from launch of the winner to its first useful event
+    overhead_s: float  # time spent in the sidecar itself: decisions and bookkeeping, not waiting for either side
+    cost_usd: float | None  # None where the price or the usage is unknown
+    cache: str = "off"
+    traceparent: str | None = None  # as the caller sent it, checked for form

@@ -1,0 +1,213 @@
+"""Anthropic's Messages API: endpoints, stream meter, refusals, usage, the list of models.
+
+Decided here: Anthropic's usage in our one meaning (its `input_tokens` leaves out what was read from and written to the
+cache, so the three are added up), and that usage in a stream is cumulative: the last value of a field counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from sidecar.core.facts import Usage
+from sidecar.dialects.base import Endpoint, Kind, Listed, Place, Reading
+from sidecar.dialects.meters import BaseMeter, Counts, first_text, last_object, loads, text_of
+from sidecar.dialects.paths import lookup
+from sidecar.dialects.sse import data, event_name
+from sidecar.errors import Refusal, bad_request
+
+NAME = "anthropic"
+CREDENTIAL_HEADER = "x-api-key"
+
+# The kinds of content block that a tool's call begins with; their arguments may be empty, so the start is useful.
+_CALLS = ("tool_use", "server_tool_use", "mcp_tool_use")
+_TEXTS = ("text", "thinking", "partial_json")
+_EMPTY = (b"ping", b"content_block_stop")
+
+
+def normal_usage(table: Any) -> Usage | None:
+    """Usage of a message, in one meaning for all dialects."""
+    if table is None:
+        return None
+    if not isinstance(table, Mapping):
+        return Usage(odd=True)
+    counts = Counts()
+    read = counts.get(table, "cache_read_input_tokens")
+    write = counts.get(table, "cache_creation_input_tokens")
+    return Usage(
+        input=counts.must(table, "input_tokens") + read + write,
+        output=counts.get(table, "output_tokens"),
+        cached_input=read,
+        cache_write=write,
+        reasoning=counts.get(table.get("output_tokens_details"), "reasoning_tokens", "thinking_tokens"),
+        odd=counts.odd,
+    )
+
+
+class MessagesMeter(BaseMeter):
+    """Meters messages and the older complete. Complete at `message_stop`."""
+
+    __slots__ = ("_table",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._table: dict[str, Any] = {}
+
+    def _whole(self, event: bytes) -> Kind:
+        if event_name(event) in _EMPTY:
+            return Kind.PLAIN
+        raw = data(event)
+        parsed = loads(raw) if raw else None
+        kind = parsed.get("type") if isinstance(parsed, dict) else None
+        if kind == "error" or event_name(event) == b"error":
+            self.done = True
+            return Kind.ERROR
+        if not isinstance(parsed, dict):
+            return Kind.PLAIN
+        useful = False
+        match kind:
+            case "content_block_delta":
+                useful = self._delta(parsed.get("delta"))
+            case "content_block_start":
+                block = parsed.get("content_block")
+                useful = isinstance(block, dict) and block.get("type") in _CALLS
+            case "message_start":
+                self._start(parsed.get("message"))
+            case "message_delta":
+                self._merge(parsed.get("usage"))
+                delta = parsed.get("delta")
+                useful = isinstance(delta, dict) and bool(delta.get("stop_reason"))
+            case "message_stop":
+                self.done = True
+            case "completion":
+                useful = self._completion(parsed)
+        return Kind.USEFUL if useful else Kind.PLAIN
+
+    def _start(self, message: Any) -> None:
+        if isinstance(message, dict):
+            self.served = text_of(message.get("model")) or self.served
+            self._merge(message.get("usage"))
+
+    def _merge(self, table: Any) -> None:
+        if isinstance(table, dict):
+            self._table |= {key: value for key, value in table.items() if value is not None}
+            self.usage = normal_usage(self._table)
+        elif table is not None:
+            self.usage = self.usage or Usage()
+            self.usage.odd = True
+
+    def _delta(self, delta: Any) -> bool:
+        if not isinstance(delta, dict):
+            return False
+        text = next((delta[key] for key in _TEXTS if text_of(delta.get(key))), "")
+        if not text and not delta.get("signature") and not delta.get("citation"):
+            return False  # the first input_json_delta is often empty
+        self._count(text)
+        return True
+
+    def _completion(self, event: dict[str, Any]) -> bool:
+        """The text completions of old: one event type, ended by a stop reason."""
+        self.served = text_of(event.get("model")) or self.served
+        if text := text_of(event.get("completion")):
+            self._count(text)
+        self.done = self.done or event.get("stop_reason") is not None
+        return bool(event.get("completion") or event.get("stop_reason"))
+
+    def _huge_is_content(self, head: bytes) -> bool:
+        return event_name(head) != b"message_start"
+
+    def _huge(self, head: bytes, last: bytes) -> None:
+        if event_name(head) in (b"message_start", b"message_delta"):
+            self.served = first_text(head, "model") or self.served
+            self._merge(last_object(last, "usage"))
+
+
+_MESSAGES = Endpoint("messages", "chat", Place.JSON, True, MessagesMeter)
+# Paths without a leading /v1.
+_ENDPOINTS: dict[tuple[str, str], Endpoint] = {
+    ("POST", "messages"): _MESSAGES,
+    ("POST", "messages/count_tokens"): Endpoint("messages/count_tokens", place=Place.JSON, required=True),
+    ("POST", "messages/batches"): Endpoint(
+        "messages/batches", place=Place.NESTED, required=True, side_effects=True, holders=(("requests", "*", "params"),)
+    ),
+    ("POST", "complete"): Endpoint("complete", "text_completion", Place.JSON, True, MessagesMeter),
+    ("GET", "models"): Endpoint("models", place=Place.LIST),
+    ("GET", "models/*"): Endpoint("models/get", place=Place.PATH, required=True),
+    # Not rewritten, but known to be Anthropic's where OpenAI has the same path.
+    ("POST", "files"): Endpoint("files"),
+    ("GET", "files"): Endpoint("files"),
+    ("GET", "files/*"): Endpoint("files"),
+    ("DELETE", "files/*"): Endpoint("files"),
+    ("GET", "files/*/content"): Endpoint("files"),
+    ("GET", "messages/batches"): Endpoint("messages/batches/list"),
+    ("GET", "messages/batches/*"): Endpoint("messages/batches/get"),
+}
+
+
+def route(method: str, path: str) -> tuple[Endpoint, str | None] | None:
+    return lookup(_ENDPOINTS, method, path.removeprefix("/").removeprefix("v1/"))
+
+
+def credential(secret: str) -> tuple[str, str]:
+    return CREDENTIAL_HEADER, secret
+
+
+_TYPES = {
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+
+def refuse(refusal: Refusal, request_id: str) -> bytes:
+    kind = _TYPES.get(refusal.status) or ("invalid_request_error" if refusal.status < 500 else "api_error")
+    error = {"type": kind, "message": refusal.message}
+    return orjson.dumps({"type": "error", "error": error, "request_id": request_id})
+
+
+def refuse_in_stream(refusal: Refusal, request_id: str, endpoint: Endpoint) -> bytes:  # noqa: ARG001 - all alike
+    return b"event: error\ndata: " + refuse(refusal, request_id) + b"\n\n"
+
+
+def reading(endpoint: Endpoint, body: bytes) -> Reading:  # noqa: ARG001 - all alike
+    answer = loads(body)
+    if not isinstance(answer, dict):
+        return Reading(None, None)
+    return Reading(normal_usage(answer.get("usage")), text_of(answer.get("model")))
+
+
+def models_page(models: Sequence[Listed], query: Mapping[str, str]) -> bytes:
+    """Anthropic's cursors: `after_id` or `before_id`, `limit` 1 to 1000 (20). Raises RefusedError for others."""
+    limit = query.get("limit", "20")
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 5 and 1 <= int(limit) <= 1000):
+        raise bad_request("`limit` must be a number from 1 to 1000")
+    names = [model.name for model in models]
+    start, stop = 0, len(names)
+    for cursor in ("after_id", "before_id"):
+        if cursor in query and query[cursor] not in names:
+            raise bad_request(f"`{cursor}` is not the id of a model in this list")
+    if "after_id" in query:
+        start = names.index(query["after_id"]) + 1
+    if "before_id" in query:
+        stop = names.index(query["before_id"])
+    backwards = "before_id" in query and "after_id" not in query
+    page = list(models[start:stop])
+    page, more = (page[-int(limit) :] if backwards else page[: int(limit)]), len(page) > int(limit)
+    entries = [
+        {
+            "type": "model",
+            "id": model.name,
+            "display_name": model.name,
+            "created_at": datetime.fromtimestamp(model.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "resolves_to": model.resolves_to,
+        }
+        for model in page
+    ]
+    first, last = (entries[0]["id"], entries[-1]["id"]) if entries else (None, None)
+    return orjson.dumps({"data": entries, "has_more": more, "first_id": first, "last_id": last})

@@ -1,0 +1,34 @@
+"""A pipeline without a process: the policies of a pin file, for commands that only decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sidecar.compose import Snapshot, build
+from sidecar.policies.parts import Parts
+from sidecar.settings.pins import Pins
+from sidecar.settings.static import Settings
+from sidecar.state import State
+
+
+def snapshot(pins: Pins, settings: Settings | None, defaults: Mapping[str, str] | None = None) -> Snapshot:
+    """Decides as a sidecar with these settings would.
+
+    Without settings every provider is taken to have a credential, and a dialect's default is the provider of its
+    first model in the file, unless `defaults` (dialect → provider) says otherwise.
+    """
+    state = State()
+    if settings is not None:
+        default = dict(settings.default_provider)
+        injected = [p.name for p in settings.providers.values() if p.has_key]
+    else:
+        default = {}
+        for model in pins.models.values():
+            default.setdefault(model.dialect, model.provider)
+        for dialect in ("openai", "anthropic", "gemini"):
+            default.setdefault(dialect, dialect)
+        injected = [m.provider for m in pins.models.values()]
+    default |= defaults or {}
+    for provider in injected:
+        state.credentials.put(provider, "-")  # stands for a key that a decision never reads
+    return build(Parts({}, default, pins, state))

@@ -1,0 +1,1 @@
+"""One decision a file. `compose.ORDER` says in which order they are asked."""

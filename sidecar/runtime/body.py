@@ -1,0 +1,113 @@
+"""Reading a client's body: how much, how fast, and how much of it all at once.
+
+A body that must be read is bounded in size and in time: each `body_idle` must bring at least a kibibyte or the rest,
+so that a trickle holds nothing for long. Bodies that aren't rewritten stream through `pieces` with the same clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from aiohttp.web_protocol import RequestPayloadError
+from aiohttp.web_request import BaseRequest
+
+from sidecar.errors import Code, Refusal, RefusedError
+
+LEAST_PROGRESS_BYTES = 1024
+
+
+class Buffers:
+    """Bytes that the process holds for requests in flight, against one limit."""
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    def take(self, size: int) -> bool:
+        if self.used + size > self.limit:
+            return False
+        self.used += size
+        return True
+
+    def give(self, size: int) -> None:
+        self.used -= size
+
+
+class Held:
+    """What one request has taken of the buffers; given back all at once."""
+
+    __slots__ = ("_buffers", "size")
+
+    def __init__(self, buffers: Buffers) -> None:
+        self._buffers = buffers
+        self.size = 0
+
+    def grow(self, size: int) -> bool:
+        if not self._buffers.take(size):
+            return False
+        self.size += size
+        return True
+
+    def release(self) -> None:
+        self._buffers.give(self.size)
+        self.size = 0
+
+
+def overloaded(what: str) -> RefusedError:
+    return RefusedError(Refusal(Code.OVERLOADED, f"The sidecar is at its limit of {what}.", 1.0, close=True))
+
+
+def _stalled() -> RefusedError:
+    return RefusedError(Refusal(Code.BAD_REQUEST, "The request body stopped arriving.", close=True))
+
+
+def _malformed() -> RefusedError:
+    return RefusedError(Refusal(Code.BAD_REQUEST, "The request body's framing is malformed.", close=True))
+
+
+async def read_whole(request: BaseRequest, held: Held, *, limit: int, idle_s: float) -> bytes:
+    """The whole body. Raises RefusedError: too large, overloaded, stalled or malformed."""
+    too_large = RefusedError(Refusal(Code.TOO_LARGE, f"The request body is over the limit of {limit} bytes.", close=True))
+    declared = request.content_length
+    if declared is not None:
+        if declared > limit:
+            raise too_large
+        if not held.grow(declared):
+            raise overloaded("buffered bytes")
+    parts: list[bytes] = []
+    size = 0
+    async for piece in pieces(request, idle_s=idle_s):
+        size += len(piece)
+        if size > limit:
+            raise too_large
+        if declared is None and not held.grow(len(piece)):
+            raise overloaded("buffered bytes")
+        parts.append(piece)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def pieces(request: BaseRequest, *, idle_s: float) -> AsyncIterator[bytes]:
+    """The body as it arrives. Raises RefusedError if it stalls or its framing is malformed."""
+    content = request.content
+    loop = asyncio.get_running_loop()
+    window_ends, progress = loop.time() + idle_s, 0
+    while True:
+        try:
+            piece = content.read_nowait()
+            if not piece:
+                if content.at_eof():
+                    return
+                async with asyncio.timeout_at(window_ends):
+                    piece = await content.readany()
+        except TimeoutError:
+            raise _stalled() from None
+        except RequestPayloadError:
+            raise _malformed() from None
+        progress += len(piece)
+        if progress >= LEAST_PROGRESS_BYTES:
+            window_ends, progress = loop.time() + idle_s, 0
+        if piece:
+            yield piece

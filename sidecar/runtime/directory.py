@@ -1,0 +1,53 @@
+"""inotify on one directory, on the event loop. Where there is no inotify, the poll alone serves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+try:
+    from inotify_simple import INotify, flags
+except ImportError:  # not Linux
+    INotify = flags = None
+
+
+class DirectoryWatcher:
+    """Calls `on_event` for anything that happens to a name in the directory; what it was is for the reader to see."""
+
+    def __init__(self, directory: Path, on_event: Callable[[], None]) -> None:
+        self._directory = directory
+        self._on_event = on_event
+        self._inotify: Any = None
+        self._watched: int | None = None  # inode of the directory that is watched
+
+    def open(self) -> None:
+        """Watch, or watch again if the directory was replaced. Cheap when nothing changed; never raises."""
+        if INotify is None:
+            return
+        try:
+            inode = os.stat(self._directory).st_ino
+            if inode == self._watched:
+                return
+            if self._inotify is None:
+                self._inotify = INotify(nonblocking=True)
+                asyncio.get_running_loop().add_reader(self._inotify.fileno(), self._ready)
+            mask = flags.CLOSE_WRITE | flags.MODIFY | flags.CREATE | flags.DELETE | flags.MOVED_TO | flags.MOVED_FROM
+            mask |= flags.ATTRIB | flags.DELETE_SELF | flags.MOVE_SELF
+            self._inotify.add_watch(self._directory, mask)
+            self._watched = inode
+        except OSError:
+            self._watched = None  # out of watches, or no such directory: the poll goes on
+
+    def close(self) -> None:
+        if self._inotify is not None:
+            asyncio.get_running_loop().remove_reader(self._inotify.fileno())
+            self._inotify.close()
+            self._inotify = None
+
+    def _ready(self) -> None:
+        if any(event.mask & flags.IGNORED for event in self._inotify.read(timeout=0)):
+            self._watched = None
+        self._on_event()

@@ -1,0 +1,299 @@
+"""One request from its headers to its settlement: the whole story on a few screens.
+
+Everything before the first byte upstream is decided without an `await`, but for reading the request's own body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from aiohttp import web
+from aiohttp.web_request import BaseRequest
+
+from sidecar.core.facts import Attempt, Exchange, Fault, Outcome
+from sidecar.core.race import Phase, Race
+from sidecar.dialects import registry
+from sidecar.dialects.base import Place, Route
+from sidecar.errors import Code, Refusal, RefusedError, bad_request
+from sidecar.runtime import guard, own
+from sidecar.runtime.body import Held, pieces, read_whole
+from sidecar.runtime.call import Call
+from sidecar.runtime.driver import Answer, Driver, Plan
+from sidecar.runtime.headers import meterable_encoding
+from sidecar.runtime.relay import BrokenAnswerError, Relay
+from sidecar.runtime.reply import Reply, refusal_reply
+from sidecar.runtime.shared import DRAINING, Shared
+from sidecar.runtime.sockets import Sockets
+from sidecar.runtime.upstream import Shipment
+from sidecar.runtime.usage import read_usage
+from sidecar.runtime.watch import ExpiredError, Limit, Watch
+
+log = logging.getLogger("sidecar.proxy")
+
+MAX_ATTEMPTS = 3
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Proxy:
+    """The handler of the listener."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._sockets = Sockets(shared, self.admit)
+
+    async def handle(self, request: BaseRequest) -> web.StreamResponse:
+        """Answer one request. Raises only cancellation and the client's own disconnection."""
+        shared = self._shared
+        now = shared.now()
+        call = Call(
+            request, shared.new_id(), time.time(), now, Held(shared.buffers), registry.dialect_by_headers(request.headers)
+        )
+        shared.arrived(now)
+        try:
+            return await self._answer(call)
+        except RefusedError as exc:
+            return self._refuse(call, exc.refusal)
+        except (asyncio.CancelledError, ConnectionError):
+            call.client_gone = True
+            raise
+        except Exception as exc:  # noqa: BLE001 - the one place where a bug of ours becomes an answer
+            log.exception("a bug in the sidecar", extra={"fields": {"request_id": call.id, "type": type(exc).__name__}})
+            return self._refuse(call, Refusal(Code.INTERNAL, "The sidecar failed; its log says how.", close=True))
+        finally:
+            shared.left()
+            self._settle(call)
+            call.held.release()
+
+    async def _answer(self, call: Call) -> web.StreamResponse:
+        shared, request = self._shared, call.request
+        if (refusal := guard.check(request.headers, shared.settings.allowed_hosts)) is not None:
+            raise RefusedError(refusal)
+        if request.method not in _METHODS:
+            return Reply(405, [("Allow", ", ".join(sorted(_METHODS)))], body=b"")
+        path, _, query = request.raw_path.partition("?")
+        if path == own.FEEDBACK_PATH:
+            return await own.feedback(call, shared)
+        call.snapshot = shared.pinned.snapshot
+        shared.admit_one()
+        if call.snapshot is None:
+            raise RefusedError(Refusal(Code.NO_TARGET, f"No usable pin file: {shared.pinned.trouble}", 1.0))
+        route = registry.find(request.method, path, query, request.headers, shared.dialects)
+        call.route, call.dialect = route, registry.DIALECTS[route.dialect]
+        if route.endpoint.place is Place.LIST:
+            return own.models(call, shared)
+        if "websocket" in request.headers.get("Upgrade", "").lower():
+            return await self._sockets.handle(call)
+        body = await self._read(call, route)
+        self.admit(call, body)
+        return await self._serve(call, body)
+
+    async def _read(self, call: Call, route: Route) -> bytes | None:
+        """The body, if the request must be rewritten; None if it may stream through."""
+        request = call.request
+        expect = request.headers.get("Expect")
+        if expect is not None:
+            if expect.lower() != "100-continue":
+                raise RefusedError(Refusal(Code.BAD_REQUEST, "This Expect is not known.", close=True, http_status=417))
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
+        content_type = request.headers.get("Content-Type", "")
+        if not registry.needs_body(route, content_type) or not request.body_exists:
+            call.read_at = self._shared.now()
+            return None
+        if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+            raise RefusedError(
+                Refusal(
+                    Code.BAD_REQUEST, "A body that names a model must not be encoded: send it as it is.", http_status=415
+                )
+            )
+        limits = self._shared.settings.limits
+        body = await read_whole(request, call.held, limit=limits.body, idle_s=limits.body_idle)
+        call.read_at = self._shared.now()
+        return body
+
+    def admit(self, call: Call, body: bytes | None) -> None:
+        """Read what is asked and decide where it goes. Raises RefusedError."""
+        snapshot, route, request = call.snapshot, call.route, call.request
+        assert snapshot is not None
+        assert route is not None
+        draft = call.draft = registry.read(
+            route, request.headers, body, content_type=request.headers.get("Content-Type", "")
+        )
+        now = self._shared.now()
+        x = call.exchange = Exchange(call.id, draft.ask, call.arrived_at)
+        refusal = snapshot.pipeline.admit(x, now)
+        if refusal is not None:
+            raise RefusedError(refusal)
+        models: dict[str, str | None] = {draft.ask.name: x.targets[0].model} if draft.ask.name else {}
+        for name in draft.names:
+            if name in models:
+                continue
+            other = Exchange(call.id, replace(draft.ask, name=name), call.arrived_at)
+            refusal = snapshot.pipeline.admit(other, now)
+            if refusal is not None:
+                raise RefusedError(refusal)
+            if other.targets[0].provider != x.targets[0].provider:
+                raise bad_request("The models of this request live at different providers; send one request for each.")
+            models[name] = other.targets[0].model
+        call.models = {name: model for name, model in models.items() if model is not None}
+
+    async def _serve(self, call: Call, body: bytes | None) -> web.StreamResponse:
+        """Race the attempts and relay the answer."""
+        shared, x, snapshot, route = self._shared, call.exchange, call.snapshot, call.route
+        assert x is not None
+        assert snapshot is not None
+        assert route is not None
+        timeouts = snapshot.pins.pins[x.pin].timeouts if x.kind == "pin" and x.pin else snapshot.pins.defaults_timeouts
+        watch = Watch(shared.loop, timeouts, read_timeout_s(call.request))
+        shared.watches.add(watch)
+        race = call.race = Race(
+            x.targets[0],
+            propose=lambda attempt, now: snapshot.pipeline.react(x, attempt, now),
+            max_attempts=MAX_ATTEMPTS,
+            deadline=watch.first_by or math.inf,
+            late=snapshot.pipeline.late,
+        )
+        plan = Plan(
+            dialect=route.dialect,
+            endpoint=route.endpoint,
+            ship=lambda attempt: self._shipment(call, body, attempt),
+            connect_s=timeouts.connect_s,
+            hide_usage=lambda: x.add_usage,
+            streams_json=x.ask.stream and route.dialect == "gemini",
+        )
+        driver = Driver(shared.upstream, race, plan, watch, call.held)
+        relay: Relay | None = None
+        answer: Answer | None = None
+        try:
+            with watch:
+                answer = await driver.run()
+                call.answered_at = shared.now()
+                call.status = answer.response.status
+                relay = Relay(call.request, answer, call.says(), lambda: call.sent_first(shared.now()))
+                await relay.run(watch)
+            self._ended(race)
+            return relay.reply
+        except ExpiredError as exc:
+            return await self._expired(call, relay, exc.limit)
+        except BrokenAnswerError:
+            assert relay is not None
+            return await self._interrupt(call, relay, Fault.BROKEN, "The provider's answer broke off.")
+        finally:
+            read_usage(call.dialect, route.endpoint, answer)
+            driver.close()
+            shared.watches.discard(watch)
+
+    def _shipment(self, call: Call, body: bytes | None, attempt: Attempt) -> Shipment:
+        """What to send for an attempt, written anew from the original bytes."""
+        draft, x, route, request = call.draft, call.exchange, call.route, call.request
+        assert draft is not None
+        assert x is not None
+        assert route is not None
+        if call.launched_at is None:
+            call.launched_at = self._shared.now()
+        metered = route.endpoint.operation != "other"
+        encoding = None
+        if metered:
+            encoding = "identity" if x.ask.stream else meterable_encoding(request.headers.get("Accept-Encoding"))
+        payload: bytes | AsyncIterator[bytes] | None = None
+        length = None
+        if body is not None:
+            payload = draft.body(call.models, add_usage=x.add_usage)
+        elif request.body_exists:
+            payload = pieces(request, idle_s=self._shared.settings.limits.body_idle)
+            length = request.content_length
+        tracing = self._shared.tracing
+        if tracing is not None and call.span is None:
+            call.span, call.traceparent = tracing.child(request.headers.get("traceparent"))
+        return Shipment(
+            method=request.method,
+            path=draft.path(call.models),
+            headers=request.headers,
+            body=payload,
+            content_length=length,
+            encoding=encoding,
+            traceparent=call.traceparent,
+        )
+
+    def _refuse(self, call: Call, refusal: Refusal) -> Reply:
+        call.refusal = refusal
+        call.status = refusal.status
+        if call.exchange is None:  # without an exchange there will be no record to count
+            self._shared.metrics.refused(refusal.code)
+        return refusal_reply(refusal, call.dialect, call.id, call.says())
+
+    async def _expired(self, call: Call, relay: Relay | None, limit: Limit) -> Reply:
+        """A limit ran out: before the commit it is a 504, after it the stream is interrupted."""
+        race = call.race
+        assert race is not None
+        if relay is None:
+            race.expired(self._shared.now())
+            if limit is Limit.DRAIN:
+                return self._refuse(call, DRAINING)
+            return self._refuse(call, Refusal(Code.TIMEOUT, f"The provider took too long ({limit.value})."))
+        if limit is Limit.TAIL:
+            await relay.reply.write_eof()
+            self._ended(race)
+            return relay.reply
+        if limit is Limit.WRITE_STALL:
+            call.client_gone = True
+            relay.reply.abort()
+            return relay.reply
+        return await self._interrupt(call, relay, Fault.TIMEOUT, f"The provider's stream took too long ({limit.value}).")
+
+    async def _interrupt(self, call: Call, relay: Relay, fault: Fault, message: str) -> Reply:
+        race, route = call.race, call.route
+        assert race is not None
+        assert route is not None
+        if race.winner is not None and race.winner.result is None:
+            race.failed(race.winner, fault, self._shared.now())
+        refusal = Refusal(Code.INTERRUPTED, message)
+        call.refusal = refusal
+        await relay.interrupt(lambda r: call.dialect.refuse_in_stream(r, call.id, route.endpoint), refusal)
+        return relay.reply
+
+    def _ended(self, race: Race) -> None:
+        """All of the answer was sent. A shown error was over already when it was read."""
+        if race.winner is not None and race.winner.result is None:
+            race.ended(race.winner, self._shared.now())
+
+    def _settle(self, call: Call) -> None:
+        """Tell the policies and the watchers, once, without an await."""
+        x, snapshot, race = call.exchange, call.snapshot, call.race
+        if x is None or snapshot is None:
+            return
+        now = self._shared.now()
+        if race is not None and race.phase is not Phase.OVER:
+            race.gone(now)
+            call.client_gone = True
+        error = self._error(call)
+        outcome = Outcome(
+            tuple(race.attempts) if race is not None else (), race.winner if race is not None else None, error, call.status
+        )
+        snapshot.pipeline.settle(x, outcome, now)
+        self._shared.publish(call.record(now, error), call.span)
+
+    def _error(self, call: Call) -> str | None:
+        if call.refusal is not None:
+            return call.refusal.code.value
+        if call.client_gone:
+            return "client_gone"
+        faults = [a.fault for a in call.race.attempts if a.fault is not None] if call.race is not None else []
+        return faults[-1].value if faults and (call.status or 0) >= 400 else None
+
+
+def read_timeout_s(request: BaseRequest) -> float | None:
+    """How long the caller's SDK waits for a byte: httpx's read timeout, or what Node's SDK gives its headers."""
+    for name in ("x-stainless-read-timeout", "x-stainless-timeout"):
+        try:
+            value = float(request.headers.get(name, ""))
+        except ValueError:
+            continue
+        if math.isfinite(value) and value > 0:
+            return value
+    return None

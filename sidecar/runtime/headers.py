@@ -1,0 +1,82 @@
+"""Which headers cross the proxy. Order, duplicates and the case of names are kept.
+
+Hop-by-hop fields end here (RFC 9110 section 7.6.1), those that `Connection` names included; ours never reach a
+provider, and a provider can't speak in our name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_FRAMING = frozenset({"content-length", "expect", "host"})
+_OURS = "x-sidecar-"
+_CAPABILITY = "x-model-capability"
+CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"})
+
+_METERABLE = ("gzip", "deflate")
+
+
+def _named_by_connection(headers: Mapping[str, str]) -> frozenset[str]:
+    value = headers.get("Connection")
+    if value is None:
+        return frozenset()
+    return frozenset(token.strip().lower() for token in value.split(","))
+
+
+def to_provider(headers: CIMultiDictProxy[str], *, drop_credentials: bool, encoding: str | None) -> CIMultiDict[str]:
+    """The caller's end-to-end headers. `encoding` replaces Accept-Encoding if given; framing is set by the client."""
+    dropped = _named_by_connection(headers)
+    out: CIMultiDict[str] = CIMultiDict()
+    for name, value in headers.items():
+        low = name.lower()
+        if low in _HOP_BY_HOP or low in _FRAMING or low in dropped or low.startswith(_OURS) or low == _CAPABILITY:
+            continue
+        if drop_credentials and low in CREDENTIALS:
+            continue
+        if encoding is not None and low == "accept-encoding":
+            continue
+        out.add(name, value)
+    if encoding is not None:
+        out.add("Accept-Encoding", encoding)
+    return out
+
+
+def to_client(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
+    """The provider's end-to-end headers; the length is decided by whoever writes the body."""
+    dropped = _named_by_connection(headers)
+    out: CIMultiDict[str] = CIMultiDict()
+    for name, value in headers.items():
+        low = name.lower()
+        if low in _HOP_BY_HOP or low == "content-length" or low in dropped or low.startswith(_OURS):
+            continue
+        out.add(name, value)
+    return out
+
+
+def meterable_encoding(accept: str | None) -> str | None:
+    """The part of an Accept-Encoding whose answers we can read: gzip and deflate. None: leave the header alone."""
+    if accept is None:
+        return None
+    wanted = [item.strip() for item in accept.split(",")]
+    kept = [item for item in wanted if item.split(";")[0].strip().lower() in (*_METERABLE, "identity")]
+    return accept if len(kept) == len(wanted) else ", ".join(kept) or "identity"
+
+
+def ours(pairs: Iterable[tuple[str, str | None]]) -> list[tuple[str, str]]:
+    """`x-sidecar-*` headers of an answer, without those that have nothing to say."""
+    return [(name, value) for name, value in pairs if value is not None]

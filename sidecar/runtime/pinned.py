@@ -1,0 +1,126 @@
+"""The pin file in use: what was loaded, what was refused, and the one assignment by which it is swapped.
+
+A file is taken whole or not at all. A bad one changes nothing: the last good snapshot stays, and log, metric, audit
+log and /pins tell why. What may follow what (a lower generation, the same one with other bytes) is decided here;
+when to look is `reload`'s business.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime, time as day_time
+from pathlib import Path
+
+from sidecar.compose import Snapshot, build
+from sidecar.policies.parts import Parts
+from sidecar.settings.load import read_bytes, read_pins
+from sidecar.settings.pins import Pins
+from sidecar.settings.problems import ConfigError
+from sidecar.settings.static import Settings
+from sidecar.settings.words import changes
+from sidecar.state import State
+from sidecar.telemetry.audit import Audit
+from sidecar.telemetry.events import Events
+from sidecar.telemetry.metrics import Metrics
+
+log = logging.getLogger("sidecar.pins")
+
+
+class Pinned:
+    """The current snapshot and its story. `snapshot` is None until a usable file was seen."""
+
+    def __init__(self, settings: Settings, state: State, metrics: Metrics, events: Events, audit: Audit) -> None:
+        self._settings = settings
+        self._state = state
+        self._metrics = metrics
+        self._events = events
+        self._audit = audit
+        self.snapshot: Snapshot | None = None
+        self.loaded_at: float | None = None  # seconds since the epoch
+        self.degraded = False
+        self.trouble: str | None = None  # why the file as it stands now is not in use
+        self._refused: str | None = None  # what was refused last, so that the same file is told of once
+
+    def _build(self, pins: Pins) -> Snapshot:
+        return build(Parts(self._settings.providers, self._settings.default_provider, pins, self._state))
+
+    def read(self, path: Path) -> Pins:
+        """The file's pins. Does file I/O; raises ConfigError. Runs in a thread, so that parsing doesn't stall."""
+        return read_pins(read_bytes(path), str(path), self._settings)
+
+    def offer(self, pins: Pins) -> None:
+        """A file was read: take it, unless it is what we have or may not follow what we have."""
+        current = self.snapshot.pins if self.snapshot is not None else None
+        if current is not None and pins.sha256 == current.sha256 and not self.degraded:
+            self.trouble = self._refused = None
+            self._metrics.reload("unchanged")
+            return
+        result = "ok"
+        if current is not None and pins.generation < current.generation and not self.degraded:
+            if self._settings.monotonic:
+                reason = f"generation {pins.generation} is lower than {current.generation}, and `monotonic` is set"
+                self.refuse(reason, pins.generation, pins.sha256)
+                return
+            result = "rollback"
+        elif current is not None and pins.generation == current.generation and pins.sha256 != current.sha256:
+            log.warning("generation %d came again with other bytes; the sha256 tells them apart", pins.generation)
+        words = changes(current, pins)
+        self._take(pins, degraded=False)
+        self._tell(result, pins, words, None)
+        for warning in pins.warnings:
+            log.warning("%s", warning)
+        log.info("pins swapped: generation %s, sha256 %s", pins.label, pins.sha256, extra={"fields": {"changes": words}})
+
+    def offer_last_good(self, pins: Pins) -> None:
+        """At start only: the file itself is unusable, and this copy stands in for it."""
+        self._take(pins, degraded=True)
+        log.error("serving the last good pin file, generation %s: %s", pins.label, self.trouble)
+
+    def refuse(self, reason: str, generation: int | None = None, sha256: str | None = None) -> None:
+        """The file as it stands can't be used. Told once for each file and reason."""
+        self.trouble = reason
+        if self._refused == (told := f"{sha256} {reason}"):
+            return
+        self._refused = told
+        self._metrics.reload("rejected")
+        log.error("pin file refused, the last good one stays: %s", reason)
+        self._audit.swap(result="rejected", generation=generation, sha256=sha256, changes=(), reason=reason)
+        self._events.swap(result="rejected", generation=generation, sha256=sha256, changes=(), reason=reason)
+
+    def refuse_error(self, error: ConfigError) -> None:
+        self.refuse("; ".join(str(problem) for problem in error.problems[:20]))
+
+    def stop(self, pin: str, variant: str) -> Pins:
+        """That variant to 0 from now on, until another file is accepted. Raises UnknownVariant, or LookupError."""
+        if self.snapshot is None:
+            raise LookupError("no pins are loaded")
+        before = self.snapshot.pins
+        pins = before.stop(pin, variant)
+        if pins is not before:
+            self.snapshot = self._build(pins)
+            words = [f"{pin}: variant {variant} stopped"]
+            self._metrics.pins(pins.label, pins.sha256, at=self.loaded_at, degraded=self.degraded)
+            self._tell("stop", pins, words, "POST /pins/stop")
+            log.warning("variant %s of %s stopped", variant, pin)
+        return pins
+
+    def _take(self, pins: Pins, *, degraded: bool) -> None:
+        self.snapshot = self._build(pins)  # the swap: one assignment
+        self.loaded_at = time.time()
+        self.degraded = degraded
+        if not degraded:
+            self.trouble = self._refused = None
+        metrics = self._metrics
+        retires = {
+            m.id: datetime.combine(m.retires, day_time(), UTC).timestamp() for m in pins.models.values() if m.retires
+        }
+        variants = {arm.name for pin in pins.pins.values() for arm in pin.arms}
+        metrics.use(pins.models, [*pins.pins, *pins.aliases, *pins.models], retires, variants)
+        metrics.pins(pins.label, pins.sha256, at=self.loaded_at, degraded=degraded)
+
+    def _tell(self, result: str, pins: Pins, words: list[str], reason: str | None) -> None:
+        if result != "stop":
+            self._metrics.reload(result)
+        self._audit.swap(result=result, generation=pins.generation, sha256=pins.sha256, changes=words, reason=reason)
+        self._events.swap(result=result, generation=pins.label, sha256=pins.sha256, changes=words, reason=reason)

@@ -1,0 +1,125 @@
+"""After the commit: the answer's bytes to the client, one read and one write at a time.
+
+A broken answer never ends as a complete one: where the dialect has an error event and we are between two events, that
+is sent; anywhere else the connection is broken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import aiohttp
+from aiohttp.web_request import BaseRequest
+
+from sidecar.errors import Refusal
+from sidecar.runtime.driver import Answer
+from sidecar.runtime.headers import to_client
+from sidecar.runtime.reply import Reply
+from sidecar.runtime.watch import Watch
+
+LAST_WORDS_S = 1.0
+
+
+class BrokenAnswerError(Exception):
+    """The provider's answer ended before it was complete."""
+
+
+class Relay:
+    """Sends one answer. `on_first` is called when the first byte was handed to the client's socket."""
+
+    __slots__ = ("_answer", "_on_first", "_request", "reply")
+
+    def __init__(
+        self,
+        request: BaseRequest,
+        answer: Answer,
+        ours: Sequence[tuple[str, str]],
+        on_first: Callable[[], None],
+    ) -> None:
+        self._request = request
+        self._answer = answer
+        self._on_first = on_first
+        response = answer.response
+        headers = to_client(response.headers)
+        headers.extend(ours)
+        bodiless = request.method == "HEAD" or response.status in (204, 304)
+        if "Content-Length" in response.headers and (answer.stream is None or bodiless) and not answer.complete:
+            headers["Content-Length"] = response.headers["Content-Length"]
+        elif bodiless and "Content-Length" in response.headers:
+            headers["Content-Length"] = response.headers["Content-Length"]
+        self.reply = Reply(
+            response.status, headers.items(), reason=response.reason, body=answer.held if answer.complete else None
+        )
+
+    async def run(self, watch: Watch) -> None:
+        """Send it to its end. Raises BrokenAnswerError if the provider didn't finish; client errors pass through."""
+        reply, answer = self.reply, self._answer
+        await reply.prepare(self._request)
+        if answer.complete:
+            self._on_first()
+            await reply.write_eof()
+            return
+        if answer.stream is None:
+            watch.committed()
+        if answer.held:
+            await reply.send(answer.held, watch)
+            self._on_first()
+        await (self._bytes(watch) if answer.stream is None else self._events(watch))
+        await reply.write_eof()
+
+    async def _bytes(self, watch: Watch) -> None:
+        read, send = self._answer.response.content.readany, self.reply.send
+        try:
+            while chunk := await read():
+                watch.byte()
+                await send(chunk, watch)
+        except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
+            self._raise_unless_client(exc)
+
+    async def _events(self, watch: Watch) -> None:
+        stream = self._answer.stream
+        assert stream is not None
+        read, send = self._answer.response.content.readany, self.reply.send
+        if stream.done:
+            watch.tail()
+        try:
+            while chunk := await read():
+                watch.byte()
+                was_done = stream.done
+                data = stream.feed(chunk)
+                if stream.useful:
+                    watch.useful()
+                if data:
+                    await send(data, watch)
+                if stream.done and not was_done:
+                    watch.tail()
+        except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
+            if not stream.done:
+                self._raise_unless_client(exc)
+        rest = stream.rest()
+        if rest:
+            await send(rest, watch)
+        if not stream.done:
+            raise BrokenAnswerError
+
+    def _raise_unless_client(self, exc: Exception) -> None:
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client left") from exc
+        raise BrokenAnswerError from exc
+
+    async def interrupt(self, event: Callable[[Refusal], bytes], refusal: Refusal) -> None:
+        """The answer is broken after its commit: say so in the stream if there is a place for it, else break off."""
+        stream = self._answer.stream
+        reply = self.reply
+        if stream is None or not stream.at_boundary or "Content-Length" in reply.headers:
+            reply.abort()
+            return
+        try:
+            async with asyncio.timeout(LAST_WORDS_S):
+                await reply.write(event(refusal))
+                await reply.write_eof()
+        except (TimeoutError, ConnectionError):
+            reply.abort()
+        reply.force_close()

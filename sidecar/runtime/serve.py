@@ -1,0 +1,221 @@
+"""The life of the process: build everything, listen, reload, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import aiohttp
+from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
+
+from sidecar import __version__
+from sidecar.runtime.admin import Admin
+from sidecar.runtime.front import Front, Handler
+from sidecar.runtime.handler import Proxy
+from sidecar.runtime.pinned import Pinned
+from sidecar.runtime.reload import Reloader
+from sidecar.runtime.secrets import Secrets
+from sidecar.runtime.shared import Shared
+from sidecar.runtime.upstream import Upstream
+from sidecar.settings.static import Settings
+from sidecar.state import State
+from sidecar.telemetry.audit import Audit
+from sidecar.telemetry.events import Events
+from sidecar.telemetry.logs import configure, uncaught
+from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.sinks import LineSink
+from sidecar.telemetry.spans import Tracing
+
+log = logging.getLogger("sidecar")
+
+OLDEST_AIOHTTP = (3, 14, 4)
+BACKLOG = 1024
+FAREWELL_S = 1.5
+"""After the drain: how long interrupted streams may take to send their last event."""
+
+
+class CannotServeError(Exception):
+    """The process can't do its work; the message says why and how to mend it."""
+
+
+def check_aiohttp() -> None:
+    """Older releases, and the pure-Python parser, have request smuggling and decompression faults."""
+    found = tuple(int(part) for part in aiohttp.__version__.split(".")[:3] if part.isdecimal())
+    if found < OLDEST_AIOHTTP:
+        raise CannotServeError(f"aiohttp {aiohttp.__version__} is too old: install 3.14.4 or later.")
+    if HttpRequestParser is HttpRequestParserPy:
+        raise CannotServeError("aiohttp runs without its C parser: install a build with its extensions.")
+
+
+class Lifecycle:
+    """Builds the parts in order, and takes them down in the opposite one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = asyncio.Event()
+        self._second_signal = asyncio.Event()
+        self._listening = False
+        self.addresses: dict[str, list[str]] = {}
+
+    async def run(self) -> int:
+        """Serve until a signal says otherwise. Raises CannotServeError before anything is served."""
+        settings = self._settings
+        loop = asyncio.get_running_loop()
+        check_aiohttp()
+        async with AsyncExitStack() as stack:
+            sink = LineSink("stderr" if str(settings.log.path) == "-" else settings.log.path, name="log")
+            stack.callback(sink.close)
+            configure(settings.log.level, sink)
+            loop.set_exception_handler(uncaught(loop))
+            for warning in settings.warnings:
+                log.warning("%s", warning)
+            shared, reloader = await self._build(stack, sink)
+            for name in ("SIGTERM", "SIGINT"):
+                loop.add_signal_handler(getattr(signal, name), self._signalled)
+            loop.add_signal_handler(signal.SIGHUP, reloader.reload_now)
+            await self._listen(stack, shared)
+            self._listening = True
+            gc.collect()
+            gc.freeze()  # what lives as long as the process needs not be walked again
+            log.info("listening", extra={"fields": self.addresses | {"version": __version__}})
+            await self._stopping.wait()
+            await self._drain(shared)
+        return 0
+
+    async def _build(self, stack: AsyncExitStack, sink: LineSink) -> tuple[Shared, Reloader]:
+        settings, state = self._settings, State()
+        metrics = Metrics(__version__)
+        events_sink = None
+        if settings.events is not None:
+            events_sink = LineSink(
+                settings.events.path, max_bytes=settings.events.max_bytes, name="events", on_trouble=self._trouble
+            )
+            stack.callback(events_sink.close)
+        user_id, salt = (settings.events.user_id, str(settings.events.salt)) if settings.events else ("none", "")
+        events = Events(events_sink, user_id=user_id, salt=salt)
+        audit = Audit(settings.audit.path if settings.audit else None, on_trouble=self._trouble)
+        stack.callback(audit.close)
+        metrics.watch(sink, events_sink, audit.sink)
+        tracing = Tracing.build(str(settings.otel.endpoint), __version__, log.warning) if settings.otel else None
+        if tracing is not None:
+            stack.callback(tracing.shutdown)
+        if settings.fleet is not None:
+            log.warning("fleet_missing: `fleet` is configured, but sharing between pods isn't built yet; serving alone")
+        secrets = Secrets(settings.providers, state.credentials)
+        secrets.look()
+        pinned = Pinned(settings, state, metrics, events, audit)
+        reloader = Reloader(pinned, settings.pins_path, settings.pins_last_good, secrets)
+        await reloader.start()
+        stack.push_async_callback(reloader.stop)
+        upstream = Upstream(settings, state.credentials, metrics.poisoned)
+        stack.push_async_callback(upstream.close)
+        shared = Shared(
+            loop=asyncio.get_running_loop(),
+            settings=settings,
+            state=state,
+            pinned=pinned,
+            upstream=upstream,
+            metrics=metrics,
+            events=events,
+            tracing=tracing,
+        )
+        return shared, reloader
+
+    async def _listen(self, stack: AsyncExitStack, shared: Shared) -> None:
+        settings = self._settings
+        admin = Admin(shared, self._not_ready(shared), full=True)
+        await self._open(stack, "admin", [settings.admin_listen], admin.handle)
+        if settings.probe_listen is not None:
+            probe = Admin(shared, self._not_ready(shared), full=False)
+            await self._open(stack, "probe", [settings.probe_listen], probe.handle)
+        proxy = Proxy(shared)
+        front = await self._open(stack, "listen", list(settings.listen), proxy.handle, shed=shared)
+        shared.metrics.gauges(
+            in_flight=lambda: shared.in_flight,
+            connections=lambda: len(front.connections),
+            buffered_bytes=lambda: shared.buffers.used,
+        )
+
+    async def _open(
+        self,
+        stack: AsyncExitStack,
+        name: str,
+        addresses: list[tuple[str, int]],
+        handler: Handler,
+        shed: Shared | None = None,
+    ) -> Front:
+        def on_shed() -> None:
+            if shed is not None:
+                shed.metrics.refused("sidecar_overloaded")
+
+        front = Front(handler, self._settings.limits, on_shed)
+        loop = asyncio.get_running_loop()
+        bound = self.addresses[name] = []
+        for host, port in addresses:
+            try:
+                server = await loop.create_server(front, host, port, backlog=BACKLOG, reuse_address=True)
+            except OSError as exc:
+                reason = exc.strerror or str(exc)
+                raise CannotServeError(f"{name}: cannot listen on {host}:{port}: {reason}.") from None
+            bound += [_shown(sock) for sock in server.sockets]
+            stack.callback(server.close)
+        stack.push_async_callback(front.shutdown, 0.1)
+        return front
+
+    def _not_ready(self, shared: Shared) -> Callable[[], str | None]:
+        def reason() -> str | None:
+            if self._stopping.is_set():
+                return "draining"
+            if not self._listening:
+                return "starting"
+            return None if shared.pinned.snapshot is not None else f"no usable pin file: {shared.pinned.trouble}"
+
+        return reason
+
+    def _signalled(self) -> None:
+        (self._second_signal if self._stopping.is_set() else self._stopping).set()
+
+    def _trouble(self, words: str) -> None:
+        log.warning("%s", words)
+
+    async def _drain(self, shared: Shared) -> None:
+        """Keep accepting until idle or out of grace; then end what is left, properly."""
+        drain = self._settings.drain
+        began = shared.now()
+        log.info("draining", extra={"fields": {"in_flight": shared.in_flight}})
+        while not self._second_signal.is_set() and shared.now() - began < drain.grace:
+            quiet_since = max(began, shared.last_request_at)
+            if shared.in_flight == 0 and shared.now() - quiet_since >= drain.idle:
+                break
+            await asyncio.sleep(0.05)
+        shared.stop()
+        ends = shared.now() + FAREWELL_S
+        while shared.in_flight and shared.now() < ends and not self._second_signal.is_set():
+            await asyncio.sleep(0.02)
+        log.info("stopped", extra={"fields": {"in_flight": shared.in_flight}})
+
+
+def _shown(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop's where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def run(settings: Settings) -> int:
+    """Serve until a signal. Returns the exit code."""
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(Lifecycle(settings).run())
+

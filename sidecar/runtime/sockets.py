@@ -1,0 +1,217 @@
+"""WebSockets (OpenAI's realtime and Responses): the same admission, then frames both ways.
+
+The provider is dialled before the client is accepted, so that a refused upgrade reaches the client as the provider
+wrote it. The model in the query and in client frames is rewritten; every other frame passes as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import aiohttp
+from aiohttp import WSMsgType, web
+
+from sidecar.core.facts import Attempt, Exchange, Fault, Usage
+from sidecar.core.race import Race
+from sidecar.dialects import frames
+from sidecar.dialects.base import Reading
+from sidecar.errors import Code, Refusal, RefusedError
+from sidecar.runtime.call import Call
+from sidecar.runtime.headers import to_client
+from sidecar.runtime.reply import Reply
+from sidecar.runtime.shared import Shared
+from sidecar.runtime.upstream import AttemptError, Shipment, UpgradeRefusedError
+
+Admit = Callable[[Call, bytes | None], None]
+
+
+class Sockets:
+    """Serves upgrades. `admit` is the proxy's own admission."""
+
+    def __init__(self, shared: Shared, admit: Admit) -> None:
+        self._shared = shared
+        self._admit = admit
+
+    async def handle(self, call: Call) -> web.StreamResponse:
+        """One socket from its upgrade to its close. Raises RefusedError before the client was accepted."""
+        self._admit(call, None)
+        x, snapshot = call.exchange, call.snapshot
+        assert x is not None
+        assert snapshot is not None
+        timeouts = snapshot.pins.defaults_timeouts
+        now = self._shared.now()
+        call.read_at = call.launched_at = now
+        race = call.race = Race(
+            x.targets[0], propose=lambda *_: None, max_attempts=1, deadline=now + timeouts.first_event_s
+        )
+        race.start(now)
+        attempt = race.attempts[0]
+        try:
+            async with asyncio.timeout(timeouts.first_event_s):
+                upstream = await self._shared.upstream.dial_socket(
+                    attempt.target.provider, self._shipment(call), max_bytes=self._shared.settings.limits.body
+                )
+        except UpgradeRefusedError as refused:
+            attempt.status = refused.status
+            race.failed(attempt, Fault.CALLER if refused.status < 500 else Fault.OVERLOAD, self._shared.now())
+            call.status = refused.status
+            headers = to_client(refused.headers)
+            headers.extend(call.says())
+            return Reply(refused.status, headers.items(), body=refused.body)
+        except (AttemptError, TimeoutError) as exc:
+            fault = exc.fault if isinstance(exc, AttemptError) else Fault.TIMEOUT
+            race.failed(attempt, fault, self._shared.now())
+            code = Code.TIMEOUT if fault is Fault.TIMEOUT else Code.UNREACHABLE
+            message = exc.message if isinstance(exc, AttemptError) else "The provider took too long to upgrade."
+            raise RefusedError(Refusal(code, message)) from exc
+        try:
+            return await self._tunnel(call, upstream, attempt, race)
+        finally:
+            await asyncio.shield(upstream.close()) if not upstream.closed else None
+
+    def _shipment(self, call: Call) -> Shipment:
+        draft = call.draft
+        assert draft is not None
+        return Shipment(
+            method="GET",
+            path=draft.path(call.models),
+            headers=call.request.headers,
+            body=None,
+            content_length=None,
+            encoding=None,
+        )
+
+    async def _tunnel(
+        self, call: Call, upstream: aiohttp.ClientWebSocketResponse, attempt: Attempt, race: Race
+    ) -> web.WebSocketResponse:
+        protocols = (upstream.protocol,) if upstream.protocol else ()
+        client = web.WebSocketResponse(
+            autoping=False, autoclose=False, max_msg_size=self._shared.settings.limits.body, protocols=protocols, compress=False
+        )
+        client.headers.extend(call.says())
+        attempt.status = call.status = 101
+        await client.prepare(call.request)
+        race.release(attempt, self._shared.now())
+        tunnel = Tunnel(client, upstream, self._rewriter(call), attempt)
+        await tunnel.run()
+        if attempt.result is None:
+            race.ended(attempt, self._shared.now())
+        return client
+
+    def _rewriter(self, call: Call) -> Callable[[str], str]:
+        """Rewrites the model in a client's frame. Raises RefusedError where the name leads nowhere."""
+        snapshot, x = call.snapshot, call.exchange
+        assert snapshot is not None
+        assert x is not None
+
+        def resolve(name: str) -> str:
+            asked = Exchange(call.id, replace(x.ask, name=name), self._shared.now())
+            refusal = snapshot.pipeline.admit(asked, self._shared.now())
+            if refusal is not None:
+                raise RefusedError(refusal)
+            target = asked.targets[0]
+            if target.provider != x.targets[0].provider:
+                raise RefusedError(
+                    Refusal(Code.BAD_REQUEST, f"This socket leads to {x.targets[0].provider}; that model lives elsewhere.")
+                )
+            if x.pin is None:
+                x.pin, x.kind, x.variant, x.why = asked.pin, asked.kind, asked.variant, asked.why
+            return target.model or name
+
+        return lambda text: str(frames.rewrite_frame(text, resolve))
+
+
+class Tunnel:
+    """Frames both ways until one side closes; its close code reaches the other."""
+
+    def __init__(
+        self,
+        client: web.WebSocketResponse,
+        upstream: aiohttp.ClientWebSocketResponse,
+        rewrite: Callable[[str], str],
+        attempt: Attempt,
+    ) -> None:
+        self._client = client
+        self._upstream = upstream
+        self._rewrite = rewrite
+        self._attempt = attempt
+
+    async def run(self) -> None:
+        """Ends when either side has closed."""
+        pumps = [asyncio.create_task(self._up(), name="ws-up"), asyncio.create_task(self._down(), name="ws-down")]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+
+    async def _up(self) -> None:
+        async for message in self._client:
+            match message.type:
+                case WSMsgType.TEXT:
+                    try:
+                        text = self._rewrite(message.data)
+                    except RefusedError as exc:
+                        await self._client.send_str(refused_frame(exc.refusal))
+                        continue
+                    await self._upstream.send_str(text)
+                case WSMsgType.BINARY:
+                    await self._upstream.send_bytes(message.data)
+                case WSMsgType.PING:
+                    await self._upstream.ping(message.data)
+                case WSMsgType.PONG:
+                    await self._upstream.pong(message.data)
+                case WSMsgType.CLOSE:
+                    await self._client.close()
+                    await self._upstream.close(code=message.data or 1000, message=(message.extra or "").encode())
+                    return
+                case _:
+                    return
+
+    async def _down(self) -> None:
+        async for message in self._upstream:
+            match message.type:
+                case WSMsgType.TEXT:
+                    self._meter(frames.frame_reading(message.data))
+                    await self._client.send_str(message.data)
+                case WSMsgType.BINARY:
+                    await self._client.send_bytes(message.data)
+                case WSMsgType.PING:
+                    await self._client.ping(message.data)
+                case WSMsgType.PONG:
+                    await self._client.pong(message.data)
+                case WSMsgType.CLOSE:
+                    await self._upstream.close()
+                    await self._client.close(code=message.data or 1000, message=(message.extra or "").encode())
+                    return
+                case _:
+                    break
+        # The provider's side broke without a close frame: say so to the client, since a silence isn't an end.
+        await self._client.close(code=aiohttp.WSCloseCode.INTERNAL_ERROR, message=Code.INTERRUPTED.encode())
+
+    def _meter(self, reading: Reading | None) -> None:
+        if reading is None:
+            return
+        self._attempt.served = reading.served or self._attempt.served
+        usage = reading.usage
+        if usage is None:
+            return
+        total = self._attempt.usage or Usage()
+        self._attempt.usage = Usage(
+            total.input + usage.input,
+            total.output + usage.output,
+            total.cached_input + usage.cached_input,
+            total.cache_write + usage.cache_write,
+            total.reasoning + usage.reasoning,
+            total.odd or usage.odd,
+        )
+
+
+def refused_frame(refusal: Refusal) -> str:
+    """An error event, as OpenAI's sockets send them."""
+    error = {"type": "invalid_request_error", "code": refusal.code, "message": refusal.message, "param": "model"}
+    return json.dumps({"type": "error", "status": refusal.status, "error": error})

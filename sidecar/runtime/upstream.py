@@ -1,0 +1,237 @@
+"""One attempt's way to a provider: the URL, the headers, the connection, and what each failure means.
+
+URLs are built from a configured origin and a checked path, never from anything else in a request. Redirects are not
+followed, cookies are not kept, nothing is inflated, no header is added.
+"""
+
+from __future__ import annotations
+
+import ssl
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
+
+import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from sidecar.core.facts import Fault
+from sidecar.dialects import registry
+from sidecar.dialects.base import Dialect
+from sidecar.runtime import headers as header_rules
+from sidecar.runtime.connector import DIAL, Dial, GuardedConnector, HandshakeResponse
+from sidecar.settings.static import Provider, Settings
+from sidecar.state.credentials import Credentials
+
+READ_BUFFER = 64 * 1024
+RESPONSE_FIELD_BYTES = 16 * 1024
+LARGE_BODY = 1024 * 1024
+PIECE = 64 * 1024
+
+
+class AttemptError(Exception):
+    """An attempt that failed without a usable answer. `message` is ours and names no secret."""
+
+    def __init__(self, fault: Fault, message: str) -> None:
+        super().__init__(message)
+        self.fault = fault
+        self.message = message
+
+
+class UpgradeRefusedError(Exception):
+    """A provider's own answer to a WebSocket upgrade that it refused."""
+
+    def __init__(self, status: int, headers: CIMultiDictProxy[str], body: bytes) -> None:
+        super().__init__(status)
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """What to send. `body` is bytes (can be sent again), an iterator (once), or None."""
+
+    method: str
+    path: str
+    headers: CIMultiDictProxy[str]
+    body: bytes | AsyncIterator[bytes] | None
+    content_length: int | None
+    encoding: str | None  # replaces the caller's Accept-Encoding, so that the answer can be metered
+    traceparent: str | None = None
+
+
+class Upstream:
+    """The client side: one session, one guarded pool, one TLS context a provider."""
+
+    def __init__(self, settings: Settings, credentials: Credentials, on_poisoned: Callable[[], None]) -> None:
+        self._providers = settings.providers
+        self._credentials = credentials
+        self._proxies = {p.name: proxy_for(p) for p in settings.providers.values()}
+        self._tls = {p.name: tls_for(p) for p in settings.providers.values()}
+        self._session = aiohttp.ClientSession(
+            connector=GuardedConnector(on_poisoned),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            read_bufsize=READ_BUFFER,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            max_field_size=RESPONSE_FIELD_BYTES,
+            max_line_size=RESPONSE_FIELD_BYTES,
+            response_class=HandshakeResponse,
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    def url(self, provider: str, path: str, *, injected: bool) -> URL:
+        """Where a raw path leads at a provider; a `key=` in the query is a credential like any other."""
+        if injected and "?" in path:
+            path = without_key(path)
+        return URL(registry.upstream_url(self._providers[provider].base_url, path), encoded=True)
+
+    def headers(self, provider: str, shipment: Shipment) -> CIMultiDict[str]:
+        """The end-to-end headers of the caller, with our credential instead of its own where we have one."""
+        injected = self._credentials.injects(provider)
+        out = header_rules.to_provider(shipment.headers, drop_credentials=injected, encoding=shipment.encoding)
+        if injected:
+            secret = self._credentials.secret(provider)
+            if secret is None:
+                raise AttemptError(Fault.REFUSED, f"The credential of provider {provider} cannot be read.")
+            name, value = dialect_of(self._providers[provider]).credential(secret)
+            out[name] = value
+        if shipment.traceparent is not None:
+            out["traceparent"] = shipment.traceparent
+        return out
+
+    async def send(self, provider: str, shipment: Shipment, dial: Dial, *, connect_s: float) -> aiohttp.ClientResponse:
+        """The answer's headers. Raises AttemptError with what the failure means, or lets a cancellation through."""
+        headers = self.headers(provider, shipment)
+        DIAL.set(dial)
+        body = shipment.body
+        data: bytes | AsyncIterator[bytes] | None
+        if isinstance(body, bytes):
+            headers["Content-Length"] = str(len(body))
+            data = in_pieces(body) if len(body) > LARGE_BODY else body
+        else:
+            if shipment.content_length is not None:
+                headers["Content-Length"] = str(shipment.content_length)
+            data = body
+        try:
+            response = await self._session.request(
+                shipment.method,
+                self.url(provider, shipment.path, injected=self._credentials.injects(provider)),
+                headers=headers,
+                data=data,
+                allow_redirects=False,
+                ssl=self._tls[provider],
+                proxy=self._proxies[provider],
+                timeout=aiohttp.ClientTimeout(total=None, connect=connect_s, sock_read=None),
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
+            raise meaning(exc, provider, reused=dial.reused and isinstance(body, bytes | None)) from exc
+        if response.status == 101:
+            response.close()
+            raise AttemptError(Fault.BROKEN, f"Provider {provider} switched protocols unasked.")
+        return response
+
+
+    async def dial_socket(
+        self, provider: str, shipment: Shipment, *, max_bytes: int
+    ) -> aiohttp.ClientWebSocketResponse:
+        """An open WebSocket. Raises UpgradeRefusedError with the provider's answer, or AttemptError."""
+        headers = self.headers(provider, shipment)
+        for name in [n for n in headers if n.lower().startswith("sec-websocket-")]:
+            headers.popall(name, None)
+        offered = shipment.headers.get("Sec-WebSocket-Protocol", "")
+        dial = Dial(fresh=True, socket=True)
+        DIAL.set(dial)
+        try:
+            return await self._session.ws_connect(
+                self.url(provider, shipment.path, injected=self._credentials.injects(provider)),
+                headers=headers,
+                protocols=[p.strip() for p in offered.split(",") if p.strip()],
+                ssl=self._tls[provider],
+                proxy=self._proxies[provider],
+                autoping=False,
+                autoclose=False,
+                max_msg_size=max_bytes,
+            )
+        except aiohttp.WSServerHandshakeError as exc:
+            if exc.status == 101:
+                raise AttemptError(Fault.BROKEN, f"Provider {provider} upgraded wrongly.") from exc
+            refused = CIMultiDictProxy(CIMultiDict(exc.headers or {}))
+            raise UpgradeRefusedError(exc.status, refused, dial.refusal) from exc
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
+            raise meaning(exc, provider, reused=False) from exc
+
+
+async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
+    """A large body in pieces, so that one write doesn't hold the loop."""
+    view = memoryview(body)
+    for start in range(0, len(body), PIECE):
+        yield bytes(view[start : start + PIECE])
+
+
+def meaning(exc: BaseException, provider: str, *, reused: bool) -> AttemptError:
+    """What an exception of the client means. Texts of exceptions may hold anything, so none is repeated."""
+    match exc:
+        case aiohttp.ConnectionTimeoutError():
+            return AttemptError(Fault.TIMEOUT, f"Connecting to provider {provider} took too long.")
+        case aiohttp.ClientConnectorDNSError():
+            return AttemptError(Fault.CONNECT, f"The name of provider {provider} could not be resolved.")
+        case aiohttp.ClientSSLError():
+            return AttemptError(Fault.CONNECT, f"TLS to provider {provider} failed: {type(exc).__name__}.")
+        case aiohttp.ClientConnectorError() | aiohttp.ClientProxyConnectionError():
+            return AttemptError(Fault.CONNECT, f"Provider {provider} could not be reached.")
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError() | ConnectionError() if reused:
+            return AttemptError(Fault.STALE, f"Provider {provider} had closed the kept connection.")
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError() | OSError() if not isinstance(exc, TimeoutError):
+            return AttemptError(Fault.BROKEN, f"Provider {provider} closed the connection before it answered.")
+        case TimeoutError():
+            return AttemptError(Fault.TIMEOUT, f"Provider {provider} did not answer in time.")
+        case _:
+            return AttemptError(Fault.BROKEN, f"Provider {provider} sent something that is not a valid answer.")
+
+
+def dialect_of(provider: Provider) -> Dialect:
+    return registry.DIALECTS[provider.dialect]
+
+
+def without_key(path: str) -> str:
+    """A path whose query has no `key`, everything else as it was."""
+    bare, _, query = path.partition("?")
+    kept = [item for item in query.split("&") if not _is_key(item)]
+    return f"{bare}?{'&'.join(kept)}" if kept else bare
+
+
+def _is_key(item: str) -> bool:
+    pairs = parse_qsl(item, keep_blank_values=True)
+    return bool(pairs) and pairs[0][0] == "key"
+
+
+def proxy_for(provider: Provider) -> URL | None:
+    """The egress proxy: by the environment (HTTPS_PROXY, NO_PROXY), by name, or none."""
+    if provider.proxy == "none":
+        return None
+    if provider.proxy != "env":
+        return URL(provider.proxy)
+    parts = urlsplit(provider.base_url)
+    if urllib.request.proxy_bypass(parts.netloc):
+        return None
+    found = urllib.request.getproxies().get(parts.scheme)
+    return URL(found) if found else None
+
+
+def tls_for(provider: Provider) -> ssl.SSLContext | bool:
+    """aiohttp's own verified context, or one with the provider's CA and client certificate."""
+    tls = provider.tls
+    if tls is None or not (tls.ca_file or tls.client_cert):
+        return True
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    if tls.client_cert:
+        context.load_cert_chain(tls.client_cert, tls.client_key)
+    return context

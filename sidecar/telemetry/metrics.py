@@ -1,0 +1,318 @@
+"""Metrics in Prometheus form: projections of finished records, plus a few gauges that are read when scraped.
+
+Decides names, help texts, labels and label values. Every label value comes from the pin file, the settings or a set
+fixed in the code; a name that isn't catalogued is `other`, no name at all is `none`. So a client can't add series.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import exposition as text
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from sidecar.core.facts import Attempt, Exchange, Fault, Usage
+from sidecar.core.record import Record
+from sidecar.errors import Code
+from sidecar.telemetry.drift import drifted
+from sidecar.telemetry.families import Counted, Family, Row, Sinks
+
+OTHER = "other"
+NONE = "none"
+FRESH_S = 1.0  # a scrape is answered from the last rendering for so long
+RELOADS = ("ok", "rollback", "rejected", "unchanged")
+
+# OTel GenAI's advised boundaries.
+_SECONDS = tuple(0.01 * 2**n for n in range(14))
+_TOKENS = tuple(float(4**n) for n in range(14))
+_OVERHEAD = (50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3)
+
+_GENAI = (
+    "gen_ai_operation_name",
+    "gen_ai_provider_name",
+    "gen_ai_original_model",
+    "gen_ai_request_model",
+    "gen_ai_response_model",
+)
+
+
+# Every metric, with its labels, is written down here and nowhere else.
+TABLE = (
+    Row(
+        Histogram,
+        "gen_ai_client_token_usage",
+        "Tokens of one answer as the provider counted them; input includes cached, output includes reasoning.",
+        (*_GENAI, "gen_ai_token_type"),
+        _TOKENS,
+    ),
+    Row(
+        Histogram,
+        "gen_ai_server_request_duration_seconds",
+        "Time from a request's headers to the last byte of its answer.",
+        (*_GENAI, "error_type"),
+        _SECONDS,
+    ),
+    Row(
+        Histogram,
+        "gen_ai_server_time_to_first_token_seconds",
+        "Time from launching the attempt that won to its first useful event.",
+        _GENAI,
+        _SECONDS,
+    ),
+    Row(
+        Histogram,
+        "gen_ai_server_time_per_output_token_seconds",
+        "Time per output token after the first, of streams.",
+        _GENAI,
+        _SECONDS,
+    ),
+    Row(
+        Counter,
+        "sidecar_requests",
+        "Requests finished. code: class of the status sent, none if the client left; error: our code, or provider.",
+        ("pin", "variant", "model", "dialect", "code", "error"),
+    ),
+    Row(
+        Counter,
+        "sidecar_attempts",
+        "Attempts ended: how variants are judged.",
+        ("model", "cause", "outcome"),
+    ),
+    Row(Histogram, "sidecar_overhead_seconds", "Time a request spent in the sidecar itself.", (), _OVERHEAD),
+    Row(Gauge, "sidecar_pins_info", "The pin file in use.", ("generation", "sha256")),
+    Row(Counter, "sidecar_pins_reloads", "Reloads of the pin file.", ("result",)),
+    Row(Gauge, "sidecar_pins_last_success_timestamp_seconds", "When a pin file was last taken into use."),
+    Row(Gauge, "sidecar_pins_degraded", "1 while the last good copy stands in for an unusable pin file."),
+    Row(Counter, "sidecar_model_drift", "Answers that name another model than the id asked for.", ("model",)),
+    Row(Gauge, "sidecar_model_retires_timestamp_seconds", "When the provider retires a model.", ("model",)),
+    Row(Counter, "sidecar_unlisted", "Requests for names that the pin file doesn't know.", ("dialect",)),
+    Row(Counter, "sidecar_untouched", "Requests passed on without a model in them.", ("dialect",)),
+    Row(Gauge, "sidecar_build_info", "The sidecar's version.", ("version",)),
+    Row(Gauge, "sidecar_in_flight", "Requests being served."),
+    Row(Gauge, "sidecar_connections", "Client connections open."),
+    Row(Gauge, "sidecar_buffered_bytes", "Bytes of bodies held in memory."),
+    Row(Counter, "sidecar_refused", "Requests refused by the sidecar itself.", ("code",)),
+    Row(Counter, "sidecar_events_dropped", "Lines that a sink gave up.", ("sink",)),
+    Row(Counter, "sidecar_sink_errors", "Failed attempts to open or write a sink.", ("sink",)),
+    Row(Counter, "sidecar_poisoned_connections", "Upstream connections dropped for bytes nobody had asked for."),
+    Row(Counter, "sidecar_feedback", "Outcomes reported by the app.", ("success",)),
+)
+_BY_NAME = {row.name: row for row in TABLE}
+# Labels whose values come from the pin file: their children go when the catalogue no longer has the value.
+_OF_MODELS = frozenset({"model", "gen_ai_request_model", "gen_ai_response_model"})
+_OF_NAMES = frozenset({"pin", "gen_ai_original_model"})
+_CODES = frozenset(str(code) for code in Code)
+_ERRORS = _CODES | {str(fault) for fault in Fault}
+_CLASSES = {1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
+_PROVIDERS = {"gemini": "gcp.gemini"}  # where OTel's name for a provider isn't the dialect's
+
+
+_READ_AT_SCRAPE: dict[str, Callable[[Counted], int]] = {
+    "sidecar_events_dropped": lambda sink: sink.dropped,
+    "sidecar_sink_errors": lambda sink: sink.errors,
+}
+
+
+class Metrics:
+    """All metrics of one process, in a registry of their own."""
+
+    def __init__(self, version: str) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
+        self.registry = CollectorRegistry()
+        self._of = {r.name: Family(r, self.registry) for r in TABLE if r.name not in _READ_AT_SCRAPE}
+        self._sinks = Sinks(_BY_NAME, _READ_AT_SCRAPE)
+        self.registry.register(self._sinks)
+        self._models: AbstractSet[str] = frozenset()
+        self._names: AbstractSet[str] = frozenset()
+        self._variants: AbstractSet[str] | None = None
+        self._rendered: dict[str, tuple[float, bytes]] = {}
+        self._of["sidecar_build_info"].at(version).set(1)
+        for result in RELOADS:
+            self._of["sidecar_pins_reloads"].at(result)
+        for code in sorted(_CODES):
+            self._of["sidecar_refused"].at(code)
+        self._bind()
+
+    def _bind(self) -> None:
+        of = self._of
+        self._tokens = of["gen_ai_client_token_usage"].at
+        self._duration = of["gen_ai_server_request_duration_seconds"].at
+        self._ttft = of["gen_ai_server_time_to_first_token_seconds"].at
+        self._per_token = of["gen_ai_server_time_per_output_token_seconds"].at
+        self._requests = of["sidecar_requests"].at
+        self._attempts = of["sidecar_attempts"].at
+        self._overhead = of["sidecar_overhead_seconds"].metric.observe
+
+    # What the pin file says
+
+    def use(
+        self,
+        models: Iterable[str],
+        names: Iterable[str],
+        retires: Mapping[str, float],
+        variants: Iterable[str] | None = None,
+    ) -> None:
+        """Take a new catalogue: the ids of its models, every name an app may use, retirement as seconds of the epoch.
+
+        Series of models, names and variants that it no longer has are dropped. Without `variants` a variant's name
+        is taken from the record as it is.
+        """
+        self._models = frozenset(models)
+        self._names = frozenset(names)
+        fixed = {OTHER, NONE}
+        allowed: dict[str, AbstractSet[str]] = dict.fromkeys(_OF_MODELS, self._models | fixed)
+        allowed.update(dict.fromkeys(_OF_NAMES, self._names | fixed))
+        if variants is not None:
+            self._variants = frozenset(variants) | {"stable"}
+            allowed["variant"] = self._variants | fixed
+        for family in self._of.values():
+            family.keep(allowed)
+        gauge = self._of["sidecar_model_retires_timestamp_seconds"]
+        gauge.keep({"model": frozenset(retires)})
+        for model, at in retires.items():
+            if model in self._models:
+                gauge.at(model).set(at)
+
+    def pins(self, generation: str, sha256: str, *, at: float | None = None, degraded: bool = False) -> None:
+        """The snapshot that is in use from now on; `at` (epoch, now by default) only moves with a successful load."""
+        info = self._of["sidecar_pins_info"]
+        info.keep({"generation": frozenset()})
+        info.at(generation, sha256).set(1)
+        self._of["sidecar_pins_last_success_timestamp_seconds"].metric.set(time.time() if at is None else at)
+        self.degraded(degraded)
+
+    def degraded(self, value: bool) -> None:
+        """Whether the last good copy stands in for an unusable pin file."""
+        self._of["sidecar_pins_degraded"].metric.set(int(value))
+
+    def reload(self, result: str) -> None:
+        """A reload ended: ok, rollback, rejected or unchanged."""
+        self._of["sidecar_pins_reloads"].at(result if result in RELOADS else OTHER).inc()
+
+    # What happens outside of records
+
+    def gauges(
+        self,
+        *,
+        in_flight: Callable[[], float] | None = None,
+        connections: Callable[[], float] | None = None,
+        buffered_bytes: Callable[[], float] | None = None,
+    ) -> None:
+        """Functions that are asked at each scrape."""
+        for name, read in (
+            ("sidecar_in_flight", in_flight),
+            ("sidecar_connections", connections),
+            ("sidecar_buffered_bytes", buffered_bytes),
+        ):
+            if read is not None:
+                self._of[name].metric.set_function(read)
+
+    def watch(self, *sinks: Counted | None) -> None:
+        """Show the drops and errors of these sinks."""
+        self._sinks.watched.extend(s for s in sinks if s is not None)
+
+    def refused(self, code: str) -> None:
+        """A request refused before it could have a record; `observe` counts the others."""
+        self._of["sidecar_refused"].at(code if code in _CODES else OTHER).inc()
+
+    def poisoned(self) -> None:
+        """An idle upstream connection brought bytes, and was dropped."""
+        self._of["sidecar_poisoned_connections"].metric.inc()
+
+    def feedback(self, success: bool | None) -> None:
+        """An app reported an outcome."""
+        self._of["sidecar_feedback"].at(NONE if success is None else str(bool(success)).lower()).inc()
+
+    # What a record says
+
+    def observe(self, record: Record) -> None:
+        """Count one finished request."""
+        x, outcome = record.exchange, record.outcome
+        winner, error = outcome.winner, outcome.error
+        target = winner.target if winner is not None else x.targets[0] if x.targets else None
+        model = self._model(target.model) if target is not None else NONE
+        pin = self._name(x)
+        ours = error in _CODES
+        code = NONE if outcome.status is None else _CLASSES.get(outcome.status // 100, OTHER)
+        label = "" if error is None else error if error is not None and ours else "provider"
+        self._requests(pin, self._variant(x), model, x.ask.dialect, code, label).inc()
+        self._overhead(record.overhead_s)
+        for attempt in outcome.attempts:
+            self._attempts(self._model(attempt.target.model), attempt.cause, attempt.result or NONE).inc()
+        if ours or x.pin is None:
+            self._rare(x, error, bool(outcome.attempts))
+        if outcome.attempts and target is not None and target.model is not None:
+            provider = _PROVIDERS.get(target.provider, target.provider)
+            self._genai(record, winner, (x.ask.operation, provider, pin, model, self._served(winner, model)))
+
+    def _genai(self, record: Record, winner: Attempt | None, genai: tuple[str, ...]) -> None:
+        error = record.outcome.error
+        label = "" if error is None else error if error in _ERRORS else OTHER
+        self._duration(*genai, label).observe(record.latency_s)
+        if winner is None:
+            return
+        usage = winner.usage
+        if usage is not None:
+            self._usage(genai, usage)
+        if record.exchange.ask.stream and winner.first_at is not None:
+            if record.ttft_s is not None:
+                self._ttft(*genai).observe(record.ttft_s)
+            if usage is not None and usage.output > 1 and winner.ended_at is not None and error is None:
+                self._per_token(*genai).observe((winner.ended_at - winner.first_at) / (usage.output - 1))
+
+    def _usage(self, genai: tuple[str, ...], usage: Usage) -> None:
+        self._tokens(*genai, "input").observe(usage.input)
+        self._tokens(*genai, "output").observe(usage.output)
+        if usage.cached_input:
+            self._tokens(*genai, "cached_input").observe(usage.cached_input)
+        if usage.cache_write:
+            self._tokens(*genai, "cache_creation_input").observe(usage.cache_write)
+        if usage.reasoning:
+            self._tokens(*genai, "reasoning").observe(usage.reasoning)
+
+    def _rare(self, x: Exchange, error: str | None, attempted: bool) -> None:
+        """What most requests are not: refused, unlisted, untouched."""
+        if error is not None and error in _CODES:
+            self._of["sidecar_refused"].at(error).inc()
+        if x.kind == "unlisted" or error == Code.UNKNOWN_MODEL:
+            self._of["sidecar_unlisted"].at(x.ask.dialect).inc()
+        elif x.kind == "none" and attempted:
+            self._of["sidecar_untouched"].at(x.ask.dialect).inc()
+
+    def _model(self, model: str | None) -> str:
+        return NONE if model is None else model if model in self._models else OTHER
+
+    def _name(self, x: Exchange) -> str:
+        if x.pin is not None:
+            return x.pin if x.pin in self._names else OTHER
+        return NONE if x.ask.name is None else OTHER
+
+    def _variant(self, x: Exchange) -> str:
+        if x.kind == "none":
+            return NONE
+        return x.variant if self._variants is None or x.variant in self._variants else OTHER
+
+    def _served(self, winner: Attempt | None, model: str) -> str:
+        """The model that the answer names, by its catalogued id; counts drift."""
+        if winner is None or winner.served is None:
+            return NONE
+        if not drifted(winner.target.model, winner.served):
+            return model
+        self._of["sidecar_model_drift"].at(model).inc()
+        return self._model(winner.served)
+
+    # What is scraped
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """The body and content type of a scrape; at most one rendering a second and format. May run in a thread."""
+        wants_openmetrics = "application/openmetrics-text" in accept
+        kind = openmetrics.CONTENT_TYPE_LATEST if wants_openmetrics else text.CONTENT_TYPE_PLAIN_0_0_4
+        now = time.monotonic()
+        cached = self._rendered.get(kind)
+        if cached is None or now - cached[0] >= FRESH_S:
+            write = openmetrics.generate_latest if wants_openmetrics else text.generate_latest
+            cached = self._rendered[kind] = (now, write(self.registry))
+        return cached[1], kind

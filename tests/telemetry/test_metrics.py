@@ -1,0 +1,247 @@
+"""Metrics: names and labels, what counts what, and that no client can add a series."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from sidecar.core.facts import Usage
+from sidecar.core.record import Record
+from sidecar.telemetry import metrics as module
+from sidecar.telemetry.metrics import TABLE, Metrics
+
+Make = Callable[..., Record]
+MODEL = "gpt-5.4-2025-11-02"
+GENAI = {
+    "gen_ai_operation_name": "chat", "gen_ai_provider_name": "openai", "gen_ai_original_model": "chat.core",
+    "gen_ai_request_model": MODEL, "gen_ai_response_model": MODEL,
+}  # fmt: skip
+
+
+@pytest.fixture
+def metrics(monkeypatch: pytest.MonkeyPatch) -> Metrics:
+    monkeypatch.setattr(module, "FRESH_S", 0.0)
+    made = Metrics("1.2.3")
+    made.use([MODEL], ["chat.core", MODEL], {MODEL: 1.8e9}, ["canary"])
+    return made
+
+
+def families(metrics: Metrics) -> dict[str, Metric]:
+    return {family.name: family for family in parse_text(metrics.render("")[0].decode())}
+
+
+def value(metrics: Metrics, sample: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(sample, labels)
+
+
+def series(metrics: Metrics) -> int:
+    return sum(not line.startswith(b"#") for line in metrics.render("")[0].splitlines())
+
+
+def test_a_finished_request_in_numbers(metrics: Metrics, make: Make) -> None:
+    metrics.observe(make())
+    labels = {"pin": "chat.core", "variant": "stable", "model": MODEL, "dialect": "openai", "code": "2xx", "error": ""}
+    assert value(metrics, "sidecar_requests_total", **labels) == 1
+    assert value(metrics, "sidecar_attempts_total", model=MODEL, cause="first", outcome="ok") == 1
+    assert value(metrics, "sidecar_overhead_seconds_sum") == 0.0003
+    usage = "gen_ai_client_token_usage"
+    tokens = {kind: value(metrics, f"{usage}_sum", gen_ai_token_type=kind, **GENAI) for kind in
+              ("input", "output", "cached_input", "cache_creation_input", "reasoning")}  # fmt: skip
+    assert tokens == {
+        "input": 100, "output": 50, "cached_input": 10, "cache_creation_input": None, "reasoning": 5,
+    }  # fmt: skip
+    assert value(metrics, "gen_ai_server_request_duration_seconds_sum", error_type="", **GENAI) == 1
+    assert value(metrics, "gen_ai_server_time_to_first_token_seconds_sum", **GENAI) == 0.199
+    per_token = value(metrics, "gen_ai_server_time_per_output_token_seconds_sum", **GENAI)
+    assert per_token == pytest.approx(0.8 / 49)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "code", "label"),
+    [
+        (200, None, "2xx", ""),
+        (529, "overload", "5xx", "provider"),
+        (404, "sidecar_unknown_model", "4xx", "sidecar_unknown_model"),
+        (None, None, "none", ""),
+        (999, "broken", "other", "provider"),
+    ],
+)
+def test_codes_and_errors(
+    metrics: Metrics, make: Make, status: int | None, error: str | None, code: str, label: str
+) -> None:
+    metrics.observe(make(status=status, error=error))
+    (sample,) = [s for s in families(metrics)["sidecar_requests"].samples if s.name.endswith("_total")]
+    assert (sample.labels["code"], sample.labels["error"]) == (code, label)
+
+
+def test_refusals_unlisted_and_untouched_are_counted(metrics: Metrics, make: Make) -> None:
+    metrics.observe(make(kind="none", name="x", attempted=False, error="sidecar_unknown_model", status=404))
+    metrics.observe(make(kind="unlisted", name="y", model="y", served="y"))
+    metrics.observe(make(kind="none", name=None, model=None, served=None))
+    metrics.refused("sidecar_forbidden")
+    metrics.refused("made up")
+    assert value(metrics, "sidecar_unlisted_total", dialect="openai") == 2
+    assert value(metrics, "sidecar_untouched_total", dialect="openai") == 1
+    assert value(metrics, "sidecar_refused_total", code="sidecar_unknown_model") == 1
+    assert value(metrics, "sidecar_refused_total", code="sidecar_forbidden") == 1
+    assert value(metrics, "sidecar_refused_total", code="other") == 1
+    pins = {s.labels["pin"] for s in families(metrics)["sidecar_requests"].samples}
+    assert pins == {"other", "none"}
+
+
+def test_drift_is_counted_for_the_model_asked_for(metrics: Metrics, make: Make) -> None:
+    metrics.observe(make(served=f"models/{MODEL}"))
+    assert value(metrics, "sidecar_model_drift_total", model=MODEL) is None
+    metrics.observe(make(served="gpt-6-2027-01-01"))
+    assert value(metrics, "sidecar_model_drift_total", model=MODEL) == 1
+    asked_other = GENAI | {"gen_ai_response_model": "other"}
+    assert value(metrics, "gen_ai_server_request_duration_seconds_count", error_type="", **asked_other) == 1
+
+
+def test_invented_names_add_no_series(metrics: Metrics, make: Make) -> None:
+    def traffic(names: Iterable[str]) -> None:
+        for name in names:
+            record = make(kind="unlisted", name=name, model=name, served=name)
+            metrics.observe(record)
+            record.exchange.kind = "none"
+            metrics.observe(record)
+
+    traffic(["a"])
+    before = series(metrics)
+    traffic(f"invented-{i}" for i in range(50_000))
+    assert series(metrics) == before
+
+
+def test_served_models_task_and_variants_add_no_series(metrics: Metrics, make: Make) -> None:
+    def odd(i: int) -> Record:
+        record = make(served=f"odd-{i}")
+        record.exchange.variant = f"variant-{i}"
+        record.exchange.pin = f"gone-{i}"
+        return record
+
+    metrics.observe(odd(0))
+    before = series(metrics)
+    for i in range(1000):
+        metrics.observe(odd(i))
+    assert series(metrics) == before
+
+
+def test_series_of_removed_models_names_and_variants_go(metrics: Metrics, make: Make) -> None:
+    base: int | None = None
+    for i in range(20):
+        model, pin = f"m-{i}", f"p-{i}"
+        metrics.use([model], [pin], {model: 1.0}, [f"v-{i}"])
+        metrics.pins(str(i), f"{i:064x}")
+        record = make(name=pin, model=model, served="else-2020-01-01")
+        record.exchange.variant = f"v-{i}"
+        metrics.observe(record)
+        if base is None:
+            base = series(metrics)
+        assert series(metrics) == base
+    text = metrics.render("")[0].decode()
+    assert 'm-18"' not in text
+    assert 'm-19"' in text
+
+
+def test_a_model_keeps_its_counts_over_a_swap(metrics: Metrics, make: Make) -> None:
+    metrics.observe(make())
+    metrics.use([MODEL, "new"], ["chat.core"], {}, ["canary"])
+    metrics.observe(make())
+    assert value(metrics, "sidecar_attempts_total", model=MODEL, cause="first", outcome="ok") == 2
+    assert value(metrics, "sidecar_model_retires_timestamp_seconds", model=MODEL) is None
+
+
+def test_pins(metrics: Metrics) -> None:
+    for result in ("ok", "rollback", "rejected", "unchanged"):
+        assert value(metrics, "sidecar_pins_reloads_total", result=result) == 0
+    metrics.pins("7", "aa", at=5.0, degraded=True)
+    metrics.pins("7+stop", "aa", at=6.0)
+    metrics.reload("ok")
+    assert value(metrics, "sidecar_pins_info", generation="7", sha256="aa") is None
+    assert value(metrics, "sidecar_pins_info", generation="7+stop", sha256="aa") == 1
+    assert value(metrics, "sidecar_pins_last_success_timestamp_seconds") == 6.0
+    assert value(metrics, "sidecar_pins_degraded") == 0
+    assert value(metrics, "sidecar_pins_reloads_total", result="ok") == 1
+    assert value(metrics, "sidecar_model_retires_timestamp_seconds", model=MODEL) == 1.8e9
+
+
+def test_gauges_sinks_and_the_rest(metrics: Metrics) -> None:
+    metrics.gauges(in_flight=lambda: 3, connections=lambda: 4, buffered_bytes=lambda: 5)
+    metrics.watch(SimpleNamespace(name="events", dropped=6, errors=7), None)
+    metrics.poisoned()
+    metrics.feedback(None)
+    metrics.feedback(True)
+    assert value(metrics, "sidecar_in_flight") == 3
+    assert value(metrics, "sidecar_connections") == 4
+    assert value(metrics, "sidecar_buffered_bytes") == 5
+    assert value(metrics, "sidecar_events_dropped_total", sink="events") == 6
+    assert value(metrics, "sidecar_sink_errors_total", sink="events") == 7
+    assert value(metrics, "sidecar_poisoned_connections_total") == 1
+    assert value(metrics, "sidecar_feedback_total", success="true") == 1
+    assert value(metrics, "sidecar_feedback_total", success="none") == 1
+    assert value(metrics, "sidecar_build_info", version="1.2.3") == 1
+
+
+def test_every_family_is_well_formed(metrics: Metrics, make: Make) -> None:
+    metrics.observe(make())
+    metrics.pins("7", "aa")
+    seen = families(metrics)
+    assert set(seen) == {row.name for row in TABLE}
+    for row in TABLE:
+        assert re.fullmatch(r"(gen_ai|sidecar)_[a-z_]+", row.name)
+        assert not row.name.endswith("_total")
+        assert row.help.endswith(".")
+        assert seen[row.name].documentation == row.help
+    assert not [line for line in metrics.render("")[0].splitlines() if b"_created" in line]
+
+
+def test_openmetrics_on_request(metrics: Metrics, make: Make) -> None:
+    metrics.observe(make())
+    body, kind = metrics.render("application/openmetrics-text;version=9\r\nx: y,text/plain;q=0.5")
+    assert kind.startswith("application/openmetrics-text; version=1.0.0")
+    parsed = parse_openmetrics(body.decode())  # type: ignore[no-untyped-call]
+    assert {family.name for family in parsed} == {row.name for row in TABLE}
+    assert metrics.render("*/*")[1].startswith("text/plain; version=0.0.4")
+
+
+def test_scrapes_within_a_second_are_answered_from_the_last(make: Make) -> None:
+    metrics = Metrics("1")
+    first = metrics.render("")
+    metrics.observe(make())
+    assert metrics.render("")[0] is first[0]
+
+
+def test_rendering_in_a_thread_while_counting(metrics: Metrics, make: Make) -> None:
+    failed: list[Exception] = []
+
+    def scrape() -> None:
+        try:
+            for _ in range(20):
+                metrics.render("")
+        except Exception as exc:  # noqa: BLE001
+            failed.append(exc)
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    i = 0
+    while thread.is_alive():
+        i += 1
+        metrics.use([f"m-{i}"], ["chat.core"], {})
+        metrics.observe(make(model=f"m-{i}"))
+    thread.join()
+    assert not failed
+
+
+def test_odd_usage_does_not_break_counting(metrics: Metrics, make: Make) -> None:
+    record = make()
+    assert record.outcome.winner is not None
+    record.outcome.winner.usage = Usage()
+    record.outcome.winner.first_at = None
+    metrics.observe(record)
