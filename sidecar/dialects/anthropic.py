@@ -84,6 +84,8 @@ class MessagesMeter(BaseMeter):
                 self.done = True
             case "completion":
                 useful = self._completion(parsed)
+            case _:
+                pass  # a newer kind of event: passed on, not understood
         return Kind.USEFUL if useful else Kind.PLAIN
 
     def _start(self, message: Any) -> None:

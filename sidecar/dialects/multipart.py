@@ -9,12 +9,12 @@ Refused (`sidecar_bad_request`): no boundary, a form that doesn't end, two field
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sidecar.dialects.drafts import Edit, Form
 from sidecar.dialects.json_model import Asked, check_name
-from sidecar.errors import bad_request
+from sidecar.errors import RefusedError, bad_request
 
 _BOUNDARY = re.compile(r';\s*boundary\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))', re.IGNORECASE)
 _HEAD = re.compile(rb"(?:[^\r\n]++\r?\n)*+\r?\n")  # header lines and the empty line
@@ -44,8 +44,22 @@ def boundary(content_type: str) -> bytes:
 
 def parts(body: bytes, content_type: str) -> list[Part]:
     """The form's parts, in order. Raises RefusedError if the form isn't whole."""
+    return list(_each(body, content_type))
+
+
+def peek(head: bytes, content_type: str, name: str) -> str | None:
+    """The value of a plain field that is whole within the first bytes of a form, None if it isn't there yet."""
+    try:
+        for part in _each(head, content_type):
+            if part.name == name:
+                return text(head, part)
+    except RefusedError:
+        pass  # not whole: that is what a head is
+    return None
+
+
+def _each(body: bytes, content_type: str) -> Iterator[Part]:
     dash = b"--" + boundary(content_type)
-    found: list[Part] = []
     at = 0 if body.startswith(dash) else _line_with(body, dash, 0)[1]
     if at < 0:
         raise bad_request("the multipart body doesn't hold the boundary that its content type names")
@@ -53,13 +67,13 @@ def parts(body: bytes, content_type: str) -> list[Part]:
         line_end = body.find(b"\n", at)
         line = body[at + len(dash) : line_end if line_end >= 0 else len(body)].strip()
         if line == b"--":
-            return found
+            return
         if line or line_end < 0:
             raise bad_request("the multipart body has a broken boundary line")
         content_end, following = _line_with(body, dash, line_end)
         if following < 0:
             raise bad_request("the multipart body ends before its closing boundary")
-        found.append(_part(body, at, line_end + 1, content_end))
+        yield _part(body, at, line_end + 1, content_end)
         at = following
 
 

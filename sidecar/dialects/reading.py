@@ -42,6 +42,18 @@ def needs_body(route: Route, content_type: str) -> bool:
             return False
 
 
+def may_stream(route: Route, content_type: str, head: bytes) -> bool:
+    """Whether an upload, of which `needs_body` said yes, turns out by its first bytes to be none of our business.
+
+    SDKs send the `purpose` before the file (httpx writes plain fields first), so a large file for another purpose
+    than `batch` needn't be held. False where the head doesn't tell yet.
+    """
+    if route.endpoint.place is not Place.UPLOAD:
+        return False
+    purpose = multipart.peek(head, content_type, "purpose")
+    return purpose is not None and purpose != "batch"
+
+
 def read(route: Route, headers: Mapping[str, str], body: bytes | None, *, content_type: str) -> SplicedDraft:
     """Reads a request. `body` is None where there is none, or where it needn't be read. Raises RefusedError."""
     endpoint = route.endpoint

@@ -13,9 +13,9 @@ from urllib.parse import unquote
 from sidecar.dialects import anthropic, gemini, openai
 from sidecar.dialects.base import Dialect, Endpoint, Place, Route
 from sidecar.dialects.paths import check_path, check_query, check_slashes, decoded_path, query_values
-from sidecar.dialects.reading import needs_body, read
+from sidecar.dialects.reading import may_stream, needs_body, read
 
-__all__ = ["DIALECTS", "UNKNOWN", "dialect_by_headers", "find", "needs_body", "read", "upstream_url"]
+__all__ = ["DIALECTS", "UNKNOWN", "dialect_by_headers", "find", "may_stream", "needs_body", "read", "upstream_url"]
 
 DIALECTS: Mapping[str, Dialect] = MappingProxyType({"openai": openai, "anthropic": anthropic, "gemini": gemini})
 UNKNOWN = Endpoint("unknown")

@@ -113,9 +113,9 @@ def _data(event: bytes) -> bytes:
 
 def event_name(event: bytes) -> bytes:
     """The event's name, empty if it has none."""
-    if event.startswith(b"event: "):
-        line = event[7 : event.find(b"\n")]
-        if b"\nevent" not in event and b"\r" not in line:
+    if event.startswith(b"event: ") and b"\nevent" not in event:
+        line, end, _ = event[7:].partition(b"\n")
+        if end and b"\r" not in line:
             return line
     name = b""
     for field, value in fields(event):

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-from aiohttp import ClientRequest, ClientResponse, ClientTimeout, TCPConnector
+from aiohttp import ClientPayloadError, ClientRequest, ClientResponse, ClientTimeout, TCPConnector
 from aiohttp.abc import ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
+from aiohttp.helpers import _EXC_SENTINEL as _NO_CAUSE
 from aiohttp.resolver import ThreadedResolver
 from aiohttp.tracing import Trace
 
@@ -57,6 +58,13 @@ class GuardedHandler(ResponseHandler):
             self.abort()
             return
         super().data_received(data)
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException = _NO_CAUSE) -> None:
+        """A malformed chunk would leave whoever reads the body waiting: aiohttp tells only who waits for headers."""
+        super().set_exception(exc, exc_cause)
+        payload = self._payload
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            payload.set_exception(ClientPayloadError("the body is malformed"))
 
     def readable(self) -> bool:
         """Whether there is something to read although nothing was asked: bytes, or the end of the connection."""

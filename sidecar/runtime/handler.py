@@ -176,7 +176,7 @@ class Proxy:
                 call.status = answer.response.status
                 relay = Relay(call.request, answer, call.says(), lambda: call.sent_first(shared.now()))
                 await relay.run(watch)
-            self._ended(race)
+            self._ended(race, answer)
             return relay.reply
         except ExpiredError as exc:
             return await self._expired(call, relay, exc.limit)
@@ -238,7 +238,7 @@ class Proxy:
             return self._refuse(call, Refusal(Code.TIMEOUT, f"The provider took too long ({limit.value})."))
         if limit is Limit.TAIL:
             await relay.reply.write_eof()
-            self._ended(race)
+            self._ended(race, relay.answer)
             return relay.reply
         if limit is Limit.WRITE_STALL:
             call.client_gone = True
@@ -257,10 +257,15 @@ class Proxy:
         await relay.interrupt(lambda r: call.dialect.refuse_in_stream(r, call.id, route.endpoint), refusal)
         return relay.reply
 
-    def _ended(self, race: Race) -> None:
+    def _ended(self, race: Race, answer: Answer) -> None:
         """All of the answer was sent. A shown error was over already when it was read."""
-        if race.winner is not None and race.winner.result is None:
-            race.ended(race.winner, self._shared.now())
+        winner = race.winner
+        if winner is None or winner.result is not None:
+            return
+        if answer.stream is not None and answer.stream.error:  # the provider's own error event, inside a 200
+            race.failed(winner, Fault.OVERLOAD, self._shared.now())
+        else:
+            race.ended(winner, self._shared.now())
 
     def _settle(self, call: Call) -> None:
         """Tell the policies and the watchers, once, without an await."""
@@ -283,8 +288,8 @@ class Proxy:
             return call.refusal.code.value
         if call.client_gone:
             return "client_gone"
-        faults = [a.fault for a in call.race.attempts if a.fault is not None] if call.race is not None else []
-        return faults[-1].value if faults and (call.status or 0) >= 400 else None
+        last = call.race.attempts[-1] if call.race is not None and call.race.attempts else None
+        return last.fault.value if last is not None and last.fault is not None else None
 
 
 def read_timeout_s(request: BaseRequest) -> float | None:

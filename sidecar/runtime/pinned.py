@@ -89,7 +89,8 @@ class Pinned:
         self._events.swap(result="rejected", generation=generation, sha256=sha256, changes=(), reason=reason)
 
     def refuse_error(self, error: ConfigError) -> None:
-        self.refuse("; ".join(str(problem) for problem in error.problems[:20]))
+        faults = [str(problem) for problem in error.problems if problem.severity == "error"]
+        self.refuse("; ".join(faults[:20]))
 
     def stop(self, pin: str, variant: str) -> Pins:
         """That variant to 0 from now on, until another file is accepted. Raises UnknownVariant, or LookupError."""

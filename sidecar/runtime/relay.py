@@ -28,7 +28,7 @@ class BrokenAnswerError(Exception):
 class Relay:
     """Sends one answer. `on_first` is called when the first byte was handed to the client's socket."""
 
-    __slots__ = ("_answer", "_on_first", "_request", "reply")
+    __slots__ = ("_on_first", "_request", "answer", "reply")
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Relay:
         on_first: Callable[[], None],
     ) -> None:
         self._request = request
-        self._answer = answer
+        self.answer = answer
         self._on_first = on_first
         response = answer.response
         headers = to_client(response.headers)
@@ -54,7 +54,7 @@ class Relay:
 
     async def run(self, watch: Watch) -> None:
         """Send it to its end. Raises BrokenAnswerError if the provider didn't finish; client errors pass through."""
-        reply, answer = self.reply, self._answer
+        reply, answer = self.reply, self.answer
         await reply.prepare(self._request)
         if answer.complete:
             self._on_first()
@@ -69,7 +69,7 @@ class Relay:
         await reply.write_eof()
 
     async def _bytes(self, watch: Watch) -> None:
-        read, send = self._answer.response.content.readany, self.reply.send
+        read, send = self.answer.response.content.readany, self.reply.send
         try:
             while chunk := await read():
                 watch.byte()
@@ -78,9 +78,9 @@ class Relay:
             self._raise_unless_client(exc)
 
     async def _events(self, watch: Watch) -> None:
-        stream = self._answer.stream
+        stream = self.answer.stream
         assert stream is not None
-        read, send = self._answer.response.content.readany, self.reply.send
+        read, send = self.answer.response.content.readany, self.reply.send
         if stream.done:
             watch.tail()
         try:
@@ -111,7 +111,7 @@ class Relay:
 
     async def interrupt(self, event: Callable[[Refusal], bytes], refusal: Refusal) -> None:
         """The answer is broken after its commit: say so in the stream if there is a place for it, else break off."""
-        stream = self._answer.stream
+        stream = self.answer.stream
         reply = self.reply
         if stream is None or not stream.at_boundary or "Content-Length" in reply.headers:
             reply.abort()

@@ -53,39 +53,59 @@ def check_aiohttp() -> None:
 
 
 class Lifecycle:
-    """Builds the parts in order, and takes them down in the opposite one."""
+    """Builds the parts in order, and takes them down in the opposite one.
+
+    `run` is the whole of it, with signals; `start` and `close` are its two ends.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._stack = AsyncExitStack()
         self._stopping = asyncio.Event()
         self._second_signal = asyncio.Event()
         self._listening = False
         self.addresses: dict[str, list[str]] = {}
+        self.shared: Shared
+        self.reloader: Reloader
 
     async def run(self) -> int:
         """Serve until a signal says otherwise. Raises CannotServeError before anything is served."""
-        settings = self._settings
         loop = asyncio.get_running_loop()
-        check_aiohttp()
-        async with AsyncExitStack() as stack:
-            sink = LineSink("stderr" if str(settings.log.path) == "-" else settings.log.path, name="log")
-            stack.callback(sink.close)
-            configure(settings.log.level, sink)
-            loop.set_exception_handler(uncaught(loop))
-            for warning in settings.warnings:
-                log.warning("%s", warning)
-            shared, reloader = await self._build(stack, sink)
-            for name in ("SIGTERM", "SIGINT"):
-                loop.add_signal_handler(getattr(signal, name), self._signalled)
-            loop.add_signal_handler(signal.SIGHUP, reloader.reload_now)
-            await self._listen(stack, shared)
-            self._listening = True
+        try:
+            await self.start()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self.stop)
+            loop.add_signal_handler(signal.SIGHUP, self.reloader.reload_now)
             gc.collect()
             gc.freeze()  # what lives as long as the process needs not be walked again
             log.info("listening", extra={"fields": self.addresses | {"version": __version__}})
             await self._stopping.wait()
-            await self._drain(shared)
+            await self.drain()
+        finally:
+            await self.close()
         return 0
+
+    async def start(self) -> None:
+        """Load, listen, be ready. Raises CannotServeError."""
+        settings = self._settings
+        check_aiohttp()
+        sink = LineSink("stderr" if str(settings.log.path) == "-" else settings.log.path, name="log")
+        self._stack.callback(sink.close)
+        configure(settings.log.level, sink)
+        uncaught(asyncio.get_running_loop())
+        for warning in settings.warnings:
+            log.warning("%s", warning)
+        self.shared, self.reloader = await self._build(self._stack, sink)
+        await self._listen(self._stack, self.shared)
+        self._listening = True
+
+    async def close(self) -> None:
+        """Take everything down. Safe after a `start` that failed."""
+        await self._stack.aclose()
+
+    def stop(self) -> None:
+        """What SIGTERM does; a second time it ends the drain at once."""
+        (self._second_signal if self._stopping.is_set() else self._stopping).set()
 
     async def _build(self, stack: AsyncExitStack, sink: LineSink) -> tuple[Shared, Reloader]:
         settings, state = self._settings, State()
@@ -177,15 +197,13 @@ class Lifecycle:
 
         return reason
 
-    def _signalled(self) -> None:
-        (self._second_signal if self._stopping.is_set() else self._stopping).set()
-
     def _trouble(self, words: str) -> None:
         log.warning("%s", words)
 
-    async def _drain(self, shared: Shared) -> None:
+    async def drain(self) -> None:
         """Keep accepting until idle or out of grace; then end what is left, properly."""
-        drain = self._settings.drain
+        self._stopping.set()
+        shared, drain = self.shared, self._settings.drain
         began = shared.now()
         log.info("draining", extra={"fields": {"in_flight": shared.in_flight}})
         while not self._second_signal.is_set() and shared.now() - began < drain.grace:

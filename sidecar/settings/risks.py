@@ -19,6 +19,8 @@ def model_risks(old: Model | None, new: Model, day: datetime.date) -> Iterator[s
         return
     if new.retires is not None and new.retires <= day + datetime.timedelta(days=SOON_DAYS):
         yield f"risk: model {new.id}: {_retires(new.retires, day)}"
+    if old is not None:
+        yield from (f"risk: model {new.id}: {text}" for text in _worse(old, new))
     if new.floating and not (old is not None and old.floating):
         yield f"risk: model {new.id}: floating, the provider may change it at any time"
 
@@ -44,12 +46,21 @@ def _moves(old: Pin, new: Pin) -> Iterator[tuple[str, Model, Model]]:
     before = {arm.name: arm.model for arm in old.arms}
     for arm in new.arms:
         was = before.get(arm.name, new.stable)
-        if was is not None and was.id != arm.model.id and (arm.name not in before or before[arm.name] is was):
+        if was is not None and was.id != arm.model.id:
             yield arm.name, was, arm.model
 
 
 def move_risks(old: Model, new: Model, day: datetime.date) -> Iterator[str]:
     """What may hurt when calls go to `new` instead of `old`."""
+    yield from _worse(old, new)
+    if new.floating:
+        yield "the new model is floating, the provider may change it at any time"
+    if new.retires is not None and new.retires <= day + datetime.timedelta(days=SOON_DAYS):
+        yield _retires(new.retires, day)
+
+
+def _worse(old: Model, new: Model) -> Iterator[str]:
+    """Catalogued facts that are worse than before."""
     if old.context is not None and new.context is not None and new.context < old.context:
         yield f"context window smaller, {old.context} → {new.context} tokens"
     if old.max_output is not None and new.max_output is not None and new.max_output < old.max_output:
@@ -62,15 +73,11 @@ def move_risks(old: Model, new: Model, day: datetime.date) -> Iterator[str]:
             if now > was:
                 yield f"{kind} price {_higher(was, now)}, {was:g} → {now:g} USD per million tokens"
     elif old.price is not None:
-        yield "no price is known for the new model"
+        yield "its price is not known"
     if old.latency_ms is not None and new.latency_ms is not None and new.latency_ms > old.latency_ms:
         yield f"latency {_higher(old.latency_ms, new.latency_ms)}, {old.latency_ms:g} → {new.latency_ms:g} ms"
     if old.provider != new.provider:
         yield f"another provider, {old.provider} → {new.provider}"
-    if new.floating:
-        yield "the new model is floating, the provider may change it at any time"
-    if new.retires is not None and new.retires <= day + datetime.timedelta(days=SOON_DAYS):
-        yield _retires(new.retires, day)
 
 
 def _higher(was: float, now: float) -> str:

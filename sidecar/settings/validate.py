@@ -121,7 +121,7 @@ def _leaf(
     except (msgspec.ValidationError, ValueError):
         fix = expected(annotation)
         if get_origin(kind) is Literal and isinstance(value, str):
-            fix = suggestion(value, [str(choice) for choice in get_args(kind)], fix)
+            fix = suggestion(value, [choice for choice in get_args(kind) if isinstance(choice, str)], fix)
         yield document.problem(path, f"{shown(value)} cannot stand here", fix)
 
 

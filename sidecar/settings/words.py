@@ -13,6 +13,7 @@ from sidecar.settings.pins import Arm, Model, Pin, Pins
 from sidecar.settings.problems import dotted
 from sidecar.settings.risks import model_risks, pin_risks
 from sidecar.settings.schema import Section
+from sidecar.settings.units import Duration
 
 
 def changes(old: Pins | None, new: Pins, *, today: datetime.date | None = None, limit: int | None = None) -> list[str]:
@@ -57,9 +58,9 @@ def _changes(old: Pins, new: Pins, day: datetime.date) -> Iterator[str]:
             yield f"{name}: removed, was {_meaning(pin)}"
             yield f"risk: {name}: apps that ask for it {_fate(name, new)}"
     yield from _aliases(old, new)
-    for pin_name, variant in sorted(old.stopped):
-        if any(arm.name == variant for arm in new.pins[pin_name].arms) if pin_name in new.pins else False:
-            yield f"{pin_name}: {variant} was stopped and takes units again"
+    for name, variant in sorted(old.stopped):
+        if name in new.pins and any(arm.name == variant for arm in new.pins[name].arms):
+            yield f"{name}: {variant} was stopped and takes units again"
 
 
 def _fate(name: str, new: Pins) -> str:
@@ -187,4 +188,6 @@ def _text(value: object) -> str:
         return str(value).lower()
     if isinstance(value, str):
         return dotted((value,))
-    return f"{value:g}" if type(value) is float else str(value) if not isinstance(value, float) else repr(value)
+    if isinstance(value, Duration):
+        return repr(value)
+    return f"{value:.10g}" if isinstance(value, float) else str(value)

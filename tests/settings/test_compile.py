@@ -1,4 +1,5 @@
 """The load rules of a pin file, each with the line it names and the fix it proposes."""
+# ruff: noqa: E501 - a row of a table is read as one line
 
 from __future__ import annotations
 
@@ -65,7 +66,7 @@ RULES = [
     ("empty budget", "pins:\n  x:\n    stable: a-2026-01-01\n    budget: {scope: pod}", 14, "pins.x.budget", "no limit", "tokens_per_minute"),
     ("fleet without fleet", "pins:\n  x:\n    stable: a-2026-01-01\n    budget: {scope: fleet, tokens_per_day: 1}", 14, "pins.x.budget.scope", "server", "add `fleet:"),
     ("retry bounds", "defaults:\n  retry: {base: 9s, max: 8s}", 12, "defaults.retry.base", "more than `max`", "swap"),
-]
+]  # fmt: skip
 
 MODELS = [
     ("undated", "{provider: openai}", "gpt-5", "", "no date or numbered revision", "immutable: true"),
@@ -79,7 +80,9 @@ MODELS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "line", "path", "message", "fix"), [row[1:] for row in RULES], ids=[r[0] for r in RULES])
+@pytest.mark.parametrize(
+    ("text", "line", "path", "message", "fix"), [row[1:] for row in RULES], ids=[r[0] for r in RULES]
+)
 def test_rules_of_pins_and_aliases(pins_of, text, line, path, message, fix):
     with pytest.raises(ConfigError) as caught:
         pins_of(HEAD + text + "\n")
@@ -89,7 +92,9 @@ def test_rules_of_pins_and_aliases(pins_of, text, line, path, message, fix):
     assert fix in problem.fix
 
 
-@pytest.mark.parametrize(("spec", "name", "below", "message", "fix"), [row[1:] for row in MODELS], ids=[r[0] for r in MODELS])
+@pytest.mark.parametrize(
+    ("spec", "name", "below", "message", "fix"), [row[1:] for row in MODELS], ids=[r[0] for r in MODELS]
+)
 def test_rules_of_models(pins_of, spec, name, below, message, fix):
     with pytest.raises(ConfigError) as caught:
         pins_of(f"generation: 1\nunlisted: reject\nmodels:\n  {name}: {spec}\n")
@@ -102,7 +107,10 @@ def test_rules_of_models(pins_of, spec, name, below, message, fix):
 
 def test_all_problems_are_listed_in_one_go(pins_of):
     with pytest.raises(ConfigError) as caught:
-        pins_of(HEAD + "pins:\n  x: {stable: q}\n  y: {task: t}\n  z: {stable: bare-2026-01-01, fallback: [zz]}\naliases:\n  x: w\n")
+        pins_of(
+            HEAD
+            + "pins:\n  x: {stable: q}\n  y: {task: t}\n  z: {stable: bare-2026-01-01, fallback: [zz]}\naliases:\n  x: w\n"
+        )
     assert {p.path for p in caught.value.problems if p.severity == "error"} == {
         "pins.x.stable", "pins.y", "pins.z.stable", "pins.z.fallback[0]", "aliases.x",
     }  # fmt: skip
@@ -119,7 +127,9 @@ WARNINGS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "line", "path", "message"), [row[1:] for row in WARNINGS], ids=[r[0] for r in WARNINGS])
+@pytest.mark.parametrize(
+    ("text", "line", "path", "message"), [row[1:] for row in WARNINGS], ids=[r[0] for r in WARNINGS]
+)
 def test_warnings(pins_of, text, line, path, message):
     (warning,) = pins_of(HEAD + text + "\n").warnings
     assert (warning.severity, warning.line, warning.path) == ("warning", line, path)
@@ -131,7 +141,13 @@ def test_a_policy_that_fits_is_not_warned_of(pins_of):
     pins = pins_of(HEAD + text)
     assert pins.warnings == ()
     rule = pins.pins["x"].rule
-    assert (rule.max_latency_ms, rule.max_input_price, rule.max_output_price, rule.min_context, rule.prefer) == (100, 1, 2, 1000, "price")
+    assert (rule.max_latency_ms, rule.max_input_price, rule.max_output_price, rule.min_context, rule.prefer) == (
+        100,
+        1,
+        2,
+        1000,
+        "price",
+    )
     assert pins.pins["x"].stable is None
 
 
@@ -160,13 +176,19 @@ def test_inactive_lists_every_section_and_warns_once_a_kind(config):
 
 
 def test_arms_are_in_ten_thousandths(pins_of):
-    variants = "{v: {model: b-2026-01-01, percent: 0.29, start: 12.5}, w: {model: c-2026-01-01, percent: 0, start: 99.99}}"
+    variants = (
+        "{v: {model: b-2026-01-01, percent: 0.29, start: 12.5}, w: {model: c-2026-01-01, percent: 0, start: 99.99}}"
+    )
     arms = pins_of(f"{HEAD}pins:\n  x: {{stable: a-2026-01-01, variants: {variants}}}\n").pins["x"].arms
     assert [(arm.name, arm.start, arm.end) for arm in arms] == [("v", 1250, 1279), ("w", 9999, 9999)]
 
 
 def test_one_variant_starts_at_0_and_may_take_all(pins_of):
-    (arm,) = pins_of(HEAD + "pins:\n  x: {stable: a-2026-01-01, variants: {v: {model: b-2026-01-01, percent: 100}}}\n").pins["x"].arms
+    (arm,) = (
+        pins_of(HEAD + "pins:\n  x: {stable: a-2026-01-01, variants: {v: {model: b-2026-01-01, percent: 100}}}\n")
+        .pins["x"]
+        .arms
+    )
     assert (arm.start, arm.end) == (0, 10_000)
 
 
@@ -182,7 +204,8 @@ def test_aliases_are_followed(pins_of):
 
 def test_timeouts_are_laid_over_each_other(pins_of):
     pins = pins_of(
-        HEAD + "defaults:\n  timeouts: {connect: 1s}\npins:\n  x: {stable: a-2026-01-01, timeouts: {first_event: 30s}}\n"
+        HEAD
+        + "defaults:\n  timeouts: {connect: 1s}\npins:\n  x: {stable: a-2026-01-01, timeouts: {first_event: 30s}}\n"
         "  y: {stable: a-2026-01-01}\n"
     )
     x, y = pins.pins["x"].timeouts, pins.pins["y"].timeouts

@@ -49,7 +49,9 @@ BAD_YAML = [
 ]
 
 
-@pytest.mark.parametrize(("data", "line", "path", "message", "fix"), [row[1:] for row in BAD_YAML], ids=[r[0] for r in BAD_YAML])
+@pytest.mark.parametrize(
+    ("data", "line", "path", "message", "fix"), [row[1:] for row in BAD_YAML], ids=[r[0] for r in BAD_YAML]
+)
 def test_bad_yaml_is_refused_with_its_line(data, line, path, message, fix):
     problem = refused(data)[0]
     assert problem.file == "pins.yaml"
@@ -75,7 +77,9 @@ BAD_JSON = [
 ]
 
 
-@pytest.mark.parametrize(("data", "line", "path", "message", "fix"), [row[1:] for row in BAD_JSON], ids=[r[0] for r in BAD_JSON])
+@pytest.mark.parametrize(
+    ("data", "line", "path", "message", "fix"), [row[1:] for row in BAD_JSON], ids=[r[0] for r in BAD_JSON]
+)
 def test_bad_json_is_refused_with_its_line(data, line, path, message, fix):
     problem = refused(data, "pins.JSON")[0]
     assert (problem.line, problem.path) == (line, path)
@@ -208,7 +212,10 @@ def test_the_pure_python_parser_reads_alike(monkeypatch):
 
 
 json_values = st.recursive(
-    st.booleans() | st.integers(-(10**15), 10**15) | st.text(max_size=8) | st.floats(allow_nan=False, allow_infinity=False),
+    st.booleans()
+    | st.integers(-(10**15), 10**15)
+    | st.text(max_size=8)
+    | st.floats(allow_nan=False, allow_infinity=False),
     lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=6), children, max_size=4),
     max_leaves=20,
 )
@@ -217,7 +224,7 @@ json_values = st.recursive(
 @given(json_values, st.sampled_from([None, 1]))
 def test_json_is_read_as_the_json_module_reads_it(value, indent):
     text = json.dumps(value, indent=indent)
-    if not any(ord(c) < 32 and c not in "\n" for c in text) and "\x7f" not in text:
+    if not any(ord(c) < 32 and c != "\n" for c in text) and "\x7f" not in text:
         try:
             document = parse(text.encode(), "x.json")
         except ConfigError as error:

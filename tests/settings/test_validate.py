@@ -1,4 +1,5 @@
 """Shape: every misfit of the schema with its line and its fix."""
+# ruff: noqa: E501 - a row of a table is read as one line
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ MISFITS = [
     ("unknown at top", TOP + "alias: {}\n", 9, "alias", "unknown key", "did you mean `aliases`?"),
     ("unknown in a pin", TOP + "    variant: {}\n", 9, "pins.x.variant", "unknown key", "`variants`"),
     ("unknown, nothing near", TOP + "    qqq: 1\n", 9, "pins.x.qqq", "unknown key", "known here: "),
-    ("weight", TOP + "    variants: {v: {model: a-002, weight: 1}}\n", 9, "pins.x.variants.v.weight", "unknown key", "`percent`"),
+    ("weight", TOP + "    variants: {v: {model: a-002, percent: 1, weight: 1}}\n", 9, "pins.x.variants.v.weight", "unknown key", "`percent`"),
     ("percent missing", TOP + "    variants: {v: {model: a-002}}\n", 9, "pins.x.variants.v", "`percent` is missing", "share"),
     ("percent", TOP + "    variants: {v: {model: a-002, percent: 120}}\n", 9, "pins.x.variants.v.percent", "between 0 and 100", "0 to 100"),
     ("percent sign", TOP + "    variants: {v: {model: a-002, percent: 10%}}\n", 9, "pins.x.variants.v.percent", "not a number", "without a sign"),
@@ -52,7 +53,9 @@ MISFITS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "line", "path", "message", "fix"), [row[1:] for row in MISFITS], ids=[r[0] for r in MISFITS])
+@pytest.mark.parametrize(
+    ("text", "line", "path", "message", "fix"), [row[1:] for row in MISFITS], ids=[r[0] for r in MISFITS]
+)
 def test_misfits(text, line, path, message, fix):
     with pytest.raises(ConfigError) as caught:
         read_pins(text.encode(), "pins.yaml", None)
@@ -78,4 +81,5 @@ def test_json_gets_the_same_lines():
     with pytest.raises(ConfigError) as caught:
         read_pins(text.encode(), "pins.json", None)
     (problem,) = caught.value.problems
-    assert (problem.line, problem.path, problem.fix) == (5, "pins.x.stabel", "did you mean `stable`?")
+    assert (problem.line, problem.path) == (5, "pins.x.stabel")
+    assert problem.fix.startswith("did you mean `stable`")
