@@ -100,7 +100,12 @@ class Stage:
         # A process group of its own: Ctrl-C in the terminal reaches the tour, and the tour ends its processes.
         self._processes.append(
             subprocess.Popen(
-                [sys.executable, "-m", "sidecar", *args], stdout=log, stderr=log, cwd=ROOT, env=env, start_new_session=True
+                [sys.executable, "-m", "sidecar", *args],
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env=env,
+                start_new_session=True,
             )
         )
         log.close()

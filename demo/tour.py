@@ -82,7 +82,8 @@ async def who_gets_what(openai: AsyncOpenAI, anthropic: AsyncAnthropic) -> None:
     try:
         await openai.chat.completions.create(model="chat.cor", messages=[{"role": "user", "content": PROMPT}])
     except NotFoundError as error:
-        say(f"   openai SDK     {'margaret':<10} asked for chat.cor    -> {type(error).__name__}: {error.body['message']}")  # type: ignore[index]
+        refused = f"{type(error).__name__}: {error.body['message']}"  # type: ignore[index]
+        say(f"   openai SDK     {'margaret':<10} asked for chat.cor    -> {refused}")
 
 
 async def canary_user(openai: AsyncOpenAI) -> str:
@@ -169,11 +170,12 @@ async def bad_file(stage: Stage, openai: AsyncOpenAI) -> bool:
 
 def next_steps(stage: Stage) -> None:
     say("\nTry it yourself, in another terminal:\n")
-    say(f"   curl -s {stage.url}/v1/chat/completions -H 'content-type: application/json' -H 'x-sidecar-explain: 1' -i \\")
+    headers = "-H 'content-type: application/json' -H 'x-sidecar-explain: 1'"
+    say(f"   curl -si {stage.url}/v1/chat/completions {headers} \\")
     say("""        -d '{"model": "chat.core", "messages": [{"role": "user", "content": "hi"}], "user": "ada"}'""")
     say(f"   curl -s {stage.url}/v1/models")
     say(f"   curl -s {stage.admin}/pins")
-    say(f"   curl -s {stage.admin}/pins/stop -d '{{\"pin\": \"chat.core\", \"variant\": \"canary\"}}'")
+    say(f'   curl -s {stage.admin}/pins/stop -d \'{{"pin": "chat.core", "variant": "canary"}}\'')
     say(f"   $EDITOR {stage.pins}          # save it: the next request sees it")
     say(f"   tail -f {stage.folder}/events.jsonl")
     say(f"   .venv/bin/sidecar pins explain --pins {stage.pins} --model chat.core --unit ada")
@@ -187,7 +189,8 @@ async def tour(stage: Stage) -> bool:
     async with openai, anthropic:
         say("Model Sidecar: apps ask for stable names, a file says which immutable model serves them now.")
         say(f"\n   sidecar        {stage.url}        the apps' base URL is all that changed")
-        say(f"   fake provider  http://127.0.0.1:{stage.provider_port}        OpenAI, Anthropic and Gemini in one; no key needed")
+        fake = f"http://127.0.0.1:{stage.provider_port}"
+        say(f"   fake provider  {fake}        OpenAI, Anthropic and Gemini in one; no key needed")
         say(f"   pin file       {stage.pins}")
         heading(1, "Who asked for what, what served, and why")
         await who_gets_what(openai, anthropic)

@@ -140,9 +140,7 @@ class Race:
         """A limit ran out that no further attempt could mend: everything that runs has failed for lack of time."""
         if self.phase is Phase.OVER:
             return []
-        commands: list[Command] = []
-        for attempt in self._running():
-            commands.append(self._abort(attempt, Result.FAILED, now, Fault.TIMEOUT))
+        commands: list[Command] = [self._abort(a, Result.FAILED, now, Fault.TIMEOUT) for a in self._running()]
         show = self._to_show() if self.phase is Phase.OPEN else None
         self.phase = Phase.OVER
         commands.append(Finish(show))
@@ -158,9 +156,7 @@ class Race:
             return []
         self.phase = Phase.COMMITTED
         self.winner = attempt
-        losers: list[Command] = [
-            self._abort(a, Result.LOST_HEDGE, now) for a in self._running() if a is not attempt
-        ]
+        losers: list[Command] = [self._abort(a, Result.LOST_HEDGE, now) for a in self._running() if a is not attempt]
         return [Commit(attempt), *losers]
 
     def _abort(self, attempt: Attempt, result: Result, now: float, fault: Fault | None = None) -> Abort:

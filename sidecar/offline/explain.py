@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     name.add_argument("--model", metavar="NAME", help="the name that the app sends as `model`")
     name.add_argument("--capability", metavar="NAME", help="the same, sent as `capability`")
     parser.add_argument("--unit", metavar="U", help="who or what the variant sticks to")
-    parser.add_argument("--dialect", choices=DIALECTS, help="of the request; default: the one that the name's model speaks")
+    parser.add_argument("--dialect", choices=DIALECTS, help="of the request; default: its model's")
     parser.add_argument("--provider", metavar="NAME", help="a provider that the path names")
     parser.add_argument("--config", metavar="FILE", help="settings: providers and their defaults")
     parser.add_argument("--format", choices=("text", "json"), default="text")
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         "bucket": x.bucket,
         "assignable": x.assignable,
         "why": "; ".join(x.why),
-        "error": None if refusal is None else {"code": refusal.code, "status": refusal.status, "message": refusal.message},
+        "error": refusal and {"code": refusal.code, "status": refusal.status, "message": refusal.message},
     }
     if args.format == "json":
         print(orjson.dumps(said, option=orjson.OPT_INDENT_2).decode())

@@ -71,7 +71,9 @@ class Choice(Policy):
         rank = _PREFER.get(pin.rule.prefer or "", _in_file_order)
         best = min(fitting, key=lambda pair: rank(*pair))  # min keeps the first of equals: file order
         x.chosen = best[0].id
-        x.why.append(f"policy: best of {len(fitting)} that fit" + (f", by {pin.rule.prefer}" if pin.rule.prefer else ""))
+        x.why.append(
+            f"policy: best of {len(fitting)} that fit" + (f", by {pin.rule.prefer}" if pin.rule.prefer else "")
+        )
         return None
 
     def settle(self, x: Exchange, outcome: Outcome, now: float) -> None:  # noqa: ARG002

@@ -67,5 +67,5 @@ def nearest(name: str, known: list[str]) -> list[str]:
     beginning with it are compared.
     """
     name = name[:128]
-    likely = heapq.nlargest(20, known, key=lambda k: len(commonprefix((name, k))))
+    likely = heapq.nlargest(20, known, key=lambda k: len(commonprefix((name, k))))  # noqa: RUF071 - names, not paths
     return difflib.get_close_matches(name, likely, n=3, cutoff=0.5)

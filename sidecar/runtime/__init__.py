@@ -1,1 +1,1 @@
-"""The code that awaits: sockets, clocks, files and signals. It does what the decisions say and decides little itself."""
+"""The code that awaits: sockets, clocks, files and signals. It does what the decisions say, and decides little."""

@@ -70,7 +70,9 @@ def _malformed() -> RefusedError:
 
 async def read_whole(request: BaseRequest, held: Held, *, limit: int, idle_s: float) -> bytes:
     """The whole body. Raises RefusedError: too large, overloaded, stalled or malformed."""
-    too_large = RefusedError(Refusal(Code.TOO_LARGE, f"The request body is over the limit of {limit} bytes.", close=True))
+    too_large = RefusedError(
+        Refusal(Code.TOO_LARGE, f"The request body is over the limit of {limit} bytes.", close=True)
+    )
     declared = request.content_length
     if declared is not None:
         if declared > limit:

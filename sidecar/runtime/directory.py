@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ class DirectoryWatcher:
         if INotify is None:
             return
         try:
-            inode = os.stat(self._directory).st_ino
+            inode = self._directory.stat().st_ino
             if inode == self._watched:
                 return
             if self._inotify is None:

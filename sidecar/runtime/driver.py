@@ -49,7 +49,7 @@ class Plan:
 
     dialect: str
     endpoint: Endpoint
-    ship: Callable[[Attempt], Shipment]
+    ship: Callable[[], Shipment]
     connect_s: float
     hide_usage: Callable[[], bool]
     streams_json: bool  # a JSON answer that is a stream in disguise (Gemini without alt=sse): never held
@@ -110,9 +110,7 @@ class Driver:
         plan = self._plan
         dial = Dial(fresh=attempt.cause is Cause.RESEND)
         try:
-            response = await self._upstream.send(
-                attempt.target.provider, plan.ship(attempt), dial, connect_s=plan.connect_s
-            )
+            response = await self._upstream.send(attempt.target.provider, plan.ship(), dial, connect_s=plan.connect_s)
             attempt.reused = dial.reused
             attempt.status, attempt.answered_at = response.status, monotonic()
             self._open[attempt.number] = response
@@ -169,7 +167,9 @@ class Driver:
         while True:
             chunk = await self._chunk(attempt, response)
             if not chunk:
-                raise AttemptError(Fault.BROKEN, f"Provider {attempt.target.provider} ended its stream before it began.")
+                raise AttemptError(
+                    Fault.BROKEN, f"Provider {attempt.target.provider} ended its stream before it began."
+                )
             part = stream.feed(chunk)
             parts.append(part)
             size += len(chunk)

@@ -99,7 +99,7 @@ class FrontProtocol(RequestHandler):
         reply.force_close()
         return reply
 
-    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 - the text is what must not be logged
         """aiohttp would log the exception's text here, raw header line included."""
         exc = kwargs.get("exc_info")
         self.logger.error("error on a client connection: %s", type(exc).__name__)

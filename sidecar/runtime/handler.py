@@ -15,7 +15,7 @@ from dataclasses import replace
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
-from sidecar.core.facts import Attempt, Exchange, Fault, Outcome
+from sidecar.core.facts import Exchange, Fault, Outcome
 from sidecar.core.race import Phase, Race
 from sidecar.dialects import registry
 from sidecar.dialects.base import Place, Route
@@ -51,7 +51,12 @@ class Proxy:
         shared = self._shared
         now = shared.now()
         call = Call(
-            request, shared.new_id(), time.time(), now, Held(shared.buffers), registry.dialect_by_headers(request.headers)
+            request,
+            shared.new_id(),
+            time.time(),
+            now,
+            Held(shared.buffers),
+            registry.dialect_by_headers(request.headers),
         )
         shared.arrived(now)
         try:
@@ -61,7 +66,7 @@ class Proxy:
         except (asyncio.CancelledError, ConnectionError):
             call.client_gone = True
             raise
-        except Exception as exc:  # noqa: BLE001 - the one place where a bug of ours becomes an answer
+        except Exception as exc:  # the one place where a bug of ours becomes an answer
             log.exception("a bug in the sidecar", extra={"fields": {"request_id": call.id, "type": type(exc).__name__}})
             return self._refuse(call, Refusal(Code.INTERNAL, "The sidecar failed; its log says how.", close=True))
         finally:
@@ -108,7 +113,9 @@ class Proxy:
         if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
             raise RefusedError(
                 Refusal(
-                    Code.BAD_REQUEST, "A body that names a model must not be encoded: send it as it is.", http_status=415
+                    Code.BAD_REQUEST,
+                    "A body that names a model must not be encoded: send it as it is.",
+                    http_status=415,
                 )
             )
         limits = self._shared.settings.limits
@@ -161,7 +168,7 @@ class Proxy:
         plan = Plan(
             dialect=route.dialect,
             endpoint=route.endpoint,
-            ship=lambda attempt: self._shipment(call, body, attempt),
+            ship=lambda: self._shipment(call, body),
             connect_s=timeouts.connect_s,
             hide_usage=lambda: x.add_usage,
             streams_json=x.ask.stream and route.dialect == "gemini",
@@ -188,7 +195,7 @@ class Proxy:
             driver.close()
             shared.watches.discard(watch)
 
-    def _shipment(self, call: Call, body: bytes | None, attempt: Attempt) -> Shipment:
+    def _shipment(self, call: Call, body: bytes | None) -> Shipment:
         """What to send for an attempt, written anew from the original bytes."""
         draft, x, route, request = call.draft, call.exchange, call.route, call.request
         assert draft is not None
@@ -244,7 +251,9 @@ class Proxy:
             call.client_gone = True
             relay.reply.abort()
             return relay.reply
-        return await self._interrupt(call, relay, Fault.TIMEOUT, f"The provider's stream took too long ({limit.value}).")
+        return await self._interrupt(
+            call, relay, Fault.TIMEOUT, f"The provider's stream took too long ({limit.value})."
+        )
 
     async def _interrupt(self, call: Call, relay: Relay, fault: Fault, message: str) -> Reply:
         race, route = call.race, call.route
@@ -278,7 +287,10 @@ class Proxy:
             call.client_gone = True
         error = self._error(call)
         outcome = Outcome(
-            tuple(race.attempts) if race is not None else (), race.winner if race is not None else None, error, call.status
+            tuple(race.attempts) if race is not None else (),
+            race.winner if race is not None else None,
+            error,
+            call.status,
         )
         snapshot.pipeline.settle(x, outcome, now)
         self._shared.publish(call.record(now, error), call.span)

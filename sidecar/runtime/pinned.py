@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from datetime import UTC, datetime, time as day_time
+from datetime import UTC, datetime
+from datetime import time as day_time
 from pathlib import Path
 
 from sidecar.compose import Snapshot, build
@@ -70,7 +71,9 @@ class Pinned:
         self._tell(result, pins, words, None)
         for warning in pins.warnings:
             log.warning("%s", warning)
-        log.info("pins swapped: generation %s, sha256 %s", pins.label, pins.sha256, extra={"fields": {"changes": words}})
+        log.info(
+            "pins swapped: generation %s, sha256 %s", pins.label, pins.sha256, extra={"fields": {"changes": words}}
+        )
 
     def offer_last_good(self, pins: Pins) -> None:
         """At start only: the file itself is unusable, and this copy stands in for it."""

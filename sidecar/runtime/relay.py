@@ -43,11 +43,11 @@ class Relay:
         response = answer.response
         headers = to_client(response.headers)
         headers.extend(ours)
+        # The length holds where the bytes are passed on as they are, and where there is no body to contradict it.
         bodiless = request.method == "HEAD" or response.status in (204, 304)
-        if "Content-Length" in response.headers and (answer.stream is None or bodiless) and not answer.complete:
-            headers["Content-Length"] = response.headers["Content-Length"]
-        elif bodiless and "Content-Length" in response.headers:
-            headers["Content-Length"] = response.headers["Content-Length"]
+        length = response.headers.get("Content-Length")
+        if length is not None and (bodiless or (answer.stream is None and not answer.complete)):
+            headers["Content-Length"] = length
         self.reply = Reply(
             response.status, headers.items(), reason=response.reason, body=answer.held if answer.complete else None
         )

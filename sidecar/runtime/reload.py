@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -95,7 +94,7 @@ class Reloader:
 def signature_of(path: Path) -> Signature:
     """What changes when a file is written, replaced, or its symlinks point elsewhere; None if there is none."""
     try:
-        found = os.stat(path)
+        found = path.stat()
     except OSError:
         return None
     return found.st_ino, found.st_dev, found.st_mtime_ns, found.st_size

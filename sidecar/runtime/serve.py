@@ -236,4 +236,3 @@ def run(settings: Settings) -> int:
     """Serve until a signal. Returns the exit code."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(Lifecycle(settings).run())
-

@@ -89,7 +89,11 @@ class Sockets:
     ) -> web.WebSocketResponse:
         protocols = (upstream.protocol,) if upstream.protocol else ()
         client = web.WebSocketResponse(
-            autoping=False, autoclose=False, max_msg_size=self._shared.settings.limits.body, protocols=protocols, compress=False
+            autoping=False,
+            autoclose=False,
+            max_msg_size=self._shared.settings.limits.body,
+            protocols=protocols,
+            compress=False,
         )
         client.headers.extend(call.says())
         attempt.status = call.status = 101
@@ -115,7 +119,9 @@ class Sockets:
             target = asked.targets[0]
             if target.provider != x.targets[0].provider:
                 raise RefusedError(
-                    Refusal(Code.BAD_REQUEST, f"This socket leads to {x.targets[0].provider}; that model lives elsewhere.")
+                    Refusal(
+                        Code.BAD_REQUEST, f"This socket leads to {x.targets[0].provider}; that model lives elsewhere."
+                    )
                 )
             if x.pin is None:
                 x.pin, x.kind, x.variant, x.why = asked.pin, asked.kind, asked.variant, asked.why

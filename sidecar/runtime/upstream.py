@@ -136,7 +136,6 @@ class Upstream:
             raise AttemptError(Fault.BROKEN, f"Provider {provider} switched protocols unasked.")
         return response
 
-
     async def dial_socket(
         self, provider: str, shipment: Shipment, *, max_bytes: int
     ) -> aiohttp.ClientWebSocketResponse:
@@ -187,7 +186,9 @@ def meaning(exc: BaseException, provider: str, *, reused: bool) -> AttemptError:
             return AttemptError(Fault.CONNECT, f"Provider {provider} could not be reached.")
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError() | ConnectionError() if reused:
             return AttemptError(Fault.STALE, f"Provider {provider} had closed the kept connection.")
-        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError() | OSError() if not isinstance(exc, TimeoutError):
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError() | OSError() if not isinstance(
+            exc, TimeoutError
+        ):
             return AttemptError(Fault.BROKEN, f"Provider {provider} closed the connection before it answered.")
         case TimeoutError():
             return AttemptError(Fault.TIMEOUT, f"Provider {provider} did not answer in time.")

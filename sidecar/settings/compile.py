@@ -184,13 +184,16 @@ def _fleet_scopes(report: Report, spec: PinFile) -> None:
 class _PinCompiler:
     """Compiles pins one by one against one catalogue. What a pin doesn't set costs it nothing: files hold thousands."""
 
-    __slots__ = ("models", "report", "settings", "timeouts")
+    __slots__ = ("kinds", "models", "report", "settings", "timeouts")
 
     def __init__(self, report: Report, models: dict[str, Model], timeouts: Timeouts, settings: Settings | None) -> None:
         self.report = report
         self.models = models
         self.timeouts = timeouts
         self.settings = settings
+        # Of models that are alike to a rule one is enough: thousands of policies times thousands of models take long.
+        alike = {(model.provider, model.latency_ms, model.price, model.context): model for model in models.values()}
+        self.kinds = tuple(alike.values())
 
     def compile(self, name: str, spec: PinSpec) -> Pin:
         """The pin; faults go to the report."""
@@ -225,7 +228,7 @@ class _PinCompiler:
         rule = None
         if spec.policy is not None:
             rule = _rule(spec.policy)
-            check_rule(report, (*path, "policy"), rule, self.models.values(), providers)
+            check_rule(report, (*path, "policy"), rule, self.kinds, providers)
         return Pin(
             name=name,
             stable=stable,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from sidecar.settings.pins import BUCKETS, STABLE, Arm, Model, Rule
-from sidecar.settings.problems import Path
+from sidecar.settings.problems import MAX_PROBLEMS, Path
 from sidecar.settings.report import Report
 from sidecar.settings.schema import BudgetSpec, DefaultsSpec, HedgeSpec, ModelSpec, PinSpec, VariantSpec
 from sidecar.settings.static import Settings
@@ -128,6 +128,8 @@ def check_rule(
     report: Report, path: Path, rule: Rule, models: Iterable[Model], residency: frozenset[str] | None
 ) -> None:
     """Warns of a rule that no catalogued model fits by its catalogued facts."""
+    if len(report.warnings) >= MAX_PROBLEMS:
+        return
     if not any(_fits(rule, model) and (residency is None or model.provider in residency) for model in models):
         fix = "loosen the rule, or catalogue a model with context, price and latency_ms that fit"
         report.warn(path, "no catalogued model fits this policy: every call would be refused", fix)

@@ -12,7 +12,9 @@ def chosen(make: Make, name: str) -> str | None:
 
 
 def test_filter_then_prefer(make: Make) -> None:
-    assert chosen(make, "auto.context") == "gpt-5.4-2025-11-02", "5.5 is too slow and too dear, mini's context is smaller"
+    assert chosen(make, "auto.context") == "gpt-5.4-2025-11-02", (
+        "5.5 is too slow and too dear, mini's context is smaller"
+    )
     assert chosen(make, "auto.price") == "gpt-5.5-mini-2026-01-10"
     assert chosen(make, "auto.latency") == "gpt-5.5-mini-2026-01-10"
 

@@ -54,5 +54,3 @@ def test_the_callers_own_stream_options_are_never_taken_back() -> None:
     policy.admit(x, 0.0)
     attempt = Attempt(1, x.targets[0], Cause.FIRST, 0.0, fault=Fault.STREAM_OPTIONS)
     assert policy.react(x, attempt, 1.0) is None
-
-

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 
 import pytest
 
@@ -253,3 +254,13 @@ def test_a_file_of_dangling_names_is_refused_quickly(pins_of):
     with pytest.raises(ConfigError) as caught:
         pins_of(f"unlisted: pass\nmodels:\n{models}pins:\n{pins}")
     assert len(caught.value.problems) == 100
+
+
+def test_many_policies_over_many_models_are_checked_quickly(pins_of):
+    """Not policies times models: this took half a minute once."""
+    models = "".join(f"  m{n}-002: {{provider: openai}}\n" for n in range(3000))
+    pins = "".join(f"  p{n}: {{policy: {{min_context: 5}}}}\n" for n in range(3000))
+    begin = time.perf_counter()
+    loaded = pins_of(f"generation: 1\nunlisted: pass\nmodels:\n{models}pins:\n{pins}")
+    assert time.perf_counter() - begin < 5
+    assert len(loaded.warnings) == 100

@@ -56,9 +56,18 @@ def test_the_full_samples_show_every_key(config, shape):
 
 def validate(schema, node, value, path="$"):
     """A JSON Schema validator for the few words that ours use. Raises on a word that it doesn't know."""
-    known = {"$ref", "type", "properties", "additionalProperties", "required", "items", "enum", "anyOf", "pattern",
-             "minimum", "maximum", "exclusiveMinimum", "minLength", "maxLength", "minItems", "maxItems", "minProperties",
-             "format", "description", "default", "$schema", "$defs", "title"}  # fmt: skip
+    known = {"$ref", "type", "properties", "additionalProperties", "required", "items", "enum", "anyOf", "pattern"}
+    known |= {
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "minProperties",
+    }
+    known |= {"format", "description", "default", "$schema", "$defs", "title"}
     assert set(node) <= known, path
     if "$ref" in node:
         return validate(schema, schema["$defs"][node["$ref"].rpartition("/")[2]], value, path)
