@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from importlib import util
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,12 +18,7 @@ from sidecar.dialects.meters import BaseMeter
 from sidecar.dialects.openai_chat import ChatMeter
 from sidecar.dialects.openai_responses import TypedMeter
 from sidecar.dialects.sse import Splitter
-
-spec = util.spec_from_file_location("recorded_streams", Path(__file__).with_name("streams.py"))
-assert spec is not None
-assert spec.loader is not None
-streams = util.module_from_spec(spec)
-spec.loader.exec_module(streams)
+from tests.dialects import streams
 
 P, U, G, E = Kind.PLAIN, Kind.USEFUL, Kind.USAGE, Kind.ERROR
 Make = Callable[[], BaseMeter]
