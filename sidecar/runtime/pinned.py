@@ -7,8 +7,10 @@ when to look is `reload`'s business.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from datetime import time as day_time
 from pathlib import Path
@@ -27,6 +29,18 @@ from sidecar.telemetry.metrics import Metrics
 
 log = logging.getLogger("sidecar.pins")
 
+MOST_WORDS = 200
+"""Lines of change that an audit record and an event hold; `sidecar pins diff` tells them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at a file found: its pins, or the error. `sha256` is None where its bytes could not be had."""
+
+    sha256: str | None
+    pins: Pins | None
+    error: ConfigError | None = None
+
 
 class Pinned:
     """The current snapshot and its story. `snapshot` is None until a usable file was seen."""
@@ -42,13 +56,36 @@ class Pinned:
         self.degraded = False
         self.trouble: str | None = None  # why the file as it stands now is not in use
         self._refused: str | None = None  # what was refused last, so that the same file is told of once
+        self._last: Look | None = None  # the last look that got bytes
 
     def _build(self, pins: Pins) -> Snapshot:
         return build(Parts(self._settings.providers, self._settings.default_provider, pins, self._state))
 
-    def read(self, path: Path) -> Pins:
-        """The file's pins. Does file I/O; raises ConfigError. Runs in a thread, so that parsing doesn't stall."""
-        return read_pins(read_bytes(path), str(path), self._settings)
+    def look(self, path: Path) -> Look:
+        """What the file says. Does file I/O, never raises ConfigError. Runs in a thread: parsing would stall the loop.
+
+        The same bytes aren't parsed again: a file that is touched a hundred times a second costs only its reading.
+        """
+        try:
+            data = read_bytes(path)
+        except ConfigError as error:
+            return Look(None, None, error)
+        sha256 = hashlib.sha256(data).hexdigest()
+        if self._last is not None and self._last.sha256 == sha256:
+            return self._last
+        try:
+            found = Look(sha256, read_pins(data, str(path), self._settings))
+        except ConfigError as error:
+            found = Look(sha256, None, error)
+        self._last = found
+        return found
+
+    def judge(self, found: Look) -> None:
+        """Take what was found, or refuse it."""
+        if found.pins is not None:
+            self.offer(found.pins)
+        elif found.error is not None:
+            self.refuse(_reason(found.error), None, found.sha256)
 
     def offer(self, pins: Pins) -> None:
         """A file was read: take it, unless it is what we have or may not follow what we have."""
@@ -66,7 +103,7 @@ class Pinned:
             result = "rollback"
         elif current is not None and pins.generation == current.generation and pins.sha256 != current.sha256:
             log.warning("generation %d came again with other bytes; the sha256 tells them apart", pins.generation)
-        words = changes(current, pins)
+        words = changes(current, pins, limit=MOST_WORDS)
         self._take(pins, degraded=False)
         self._tell(result, pins, words, None)
         for warning in pins.warnings:
@@ -78,6 +115,10 @@ class Pinned:
     def offer_last_good(self, pins: Pins) -> None:
         """At start only: the file itself is unusable, and this copy stands in for it."""
         self._take(pins, degraded=True)
+        reason = f"the last good copy, {pins.path}, stands in for the pin file"
+        words = changes(None, pins, limit=MOST_WORDS)
+        self._audit.swap(result="ok", generation=pins.generation, sha256=pins.sha256, changes=words, reason=reason)
+        self._events.swap(result="ok", generation=pins.label, sha256=pins.sha256, changes=words, reason=reason)
         log.error("serving the last good pin file, generation %s: %s", pins.label, self.trouble)
 
     def refuse(self, reason: str, generation: int | None = None, sha256: str | None = None) -> None:
@@ -90,10 +131,6 @@ class Pinned:
         log.error("pin file refused, the last good one stays: %s", reason)
         self._audit.swap(result="rejected", generation=generation, sha256=sha256, changes=(), reason=reason)
         self._events.swap(result="rejected", generation=generation, sha256=sha256, changes=(), reason=reason)
-
-    def refuse_error(self, error: ConfigError) -> None:
-        faults = [str(problem) for problem in error.problems if problem.severity == "error"]
-        self.refuse("; ".join(faults[:20]))
 
     def stop(self, pin: str, variant: str) -> Pins:
         """That variant to 0 from now on, until another file is accepted. Raises UnknownVariant, or LookupError."""
@@ -128,3 +165,8 @@ class Pinned:
             self._metrics.reload(result)
         self._audit.swap(result=result, generation=pins.generation, sha256=pins.sha256, changes=words, reason=reason)
         self._events.swap(result=result, generation=pins.label, sha256=pins.sha256, changes=words, reason=reason)
+
+
+def _reason(error: ConfigError) -> str:
+    faults = [str(problem) for problem in error.problems if problem.severity == "error"]
+    return "; ".join(faults[:20])
