@@ -57,12 +57,13 @@ class MessagesMeter(BaseMeter):
         self._table: dict[str, Any] = {}
 
     def _whole(self, event: bytes) -> Kind:
-        if event_name(event) in _EMPTY:
+        name = event_name(event)
+        if name in _EMPTY:
             return Kind.PLAIN
         raw = data(event)
         parsed = loads(raw) if raw else None
         kind = parsed.get("type") if isinstance(parsed, dict) else None
-        if kind == "error" or event_name(event) == b"error":
+        if kind == "error" or name == b"error":
             self.done = True
             return Kind.ERROR
         if not isinstance(parsed, dict):
@@ -144,13 +145,14 @@ _ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "files/*"): Endpoint("files"),
     ("DELETE", "files/*"): Endpoint("files"),
     ("GET", "files/*/content"): Endpoint("files"),
-    ("GET", "messages/batches"): Endpoint("messages/batches/list"),
-    ("GET", "messages/batches/*"): Endpoint("messages/batches/get"),
 }
+_OTHER = Endpoint("messages/other")  # fetching, cancelling: nobody else has paths under messages/
 
 
 def route(method: str, path: str) -> tuple[Endpoint, str | None] | None:
-    return lookup(_ENDPOINTS, method, path.removeprefix("/").removeprefix("v1/"))
+    bare = path.removeprefix("/").removeprefix("v1/")
+    found = lookup(_ENDPOINTS, method, bare)
+    return (_OTHER, None) if found is None and bare.startswith("messages/") else found
 
 
 def credential(secret: str) -> tuple[str, str]:
@@ -206,6 +208,7 @@ def models_page(models: Sequence[Listed], query: Mapping[str, str]) -> bytes:
             "type": "model",
             "id": model.name,
             "display_name": model.name,
+            "lifecycle": "active",  # whether it may be called: it stands in the pin file
             "created_at": datetime.fromtimestamp(model.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "resolves_to": model.resolves_to,
         }

@@ -40,11 +40,12 @@ def rewrite_frame(frame: str | bytes, resolve: Resolve) -> str | bytes:
 
 def _edits(body: bytes) -> list[Edit]:
     parsed = parse(body)
-    holders = _HOLDERS.get(parsed.get("type", ""), ()) if isinstance(parsed, dict) else ()
-    if not holders:
+    if not isinstance(parsed, dict):
         return []
     at = skip_blank(body)
-    only(members(body, at, ("type",)), "type")  # two types: the provider might obey the other one
+    only(members(body, at, ("type",)), "type")  # of two, the provider might obey the other one
+    kind = parsed.get("type")
+    holders = _HOLDERS.get(kind, ()) if isinstance(kind, str) else ()
     edits: list[Edit] = []
     for key in holders:
         start = at

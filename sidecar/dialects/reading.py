@@ -125,9 +125,9 @@ def _read_path(draft: SplicedDraft, route: Route, header: str | None) -> None:
 
 def _read_upload(draft: SplicedDraft, content_type: str, header: str | None) -> None:
     """Lines of a batch are rewritten; files for any other purpose are nobody's business."""
-    if not is_form(content_type):
-        return
     body = draft.raw_body
+    if not body or not is_form(content_type):  # without a body: it streams through
+        return
     found = multipart.parts(body, content_type)
     if multipart.text(body, multipart.only(found, "purpose")) != "batch":
         return
@@ -228,9 +228,9 @@ def _whole(value: Any) -> int | None:
 
 _HELD_TOP = ("previous_response_id", "conversation", "container", "cachedContent", "cached_content")
 # What must occur for the expression below to match: plain finds, each ten times as fast as a regular expression.
-_HINTS = (b'"file_id', b'"container', b'"vector_store_ids', b'"fileUri', b'"file_uri', b'"fileData', b'"file_data"')
+_HINTS = (b'"file', b'"container', b'"vector_store_ids')
 _HELD = re.compile(
-    rb'(?<!\\)"(?:file_ids?|container(?:_id)?|vector_store_ids|fileData|fileUri|file_uri)"\s*:\s*(?!null\b|\[\s*\]|"")'
+    rb'(?<!\\)"(?:file_ids?|container(?:_id)?|vector_store_ids|fileData|fileUri|file_uri)"\s*+:\s*+(?!null\b|\[\s*\]|"")'
 )
 
 

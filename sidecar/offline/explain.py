@@ -45,7 +45,11 @@ def run(args: argparse.Namespace) -> int:
         return 2
     name = args.model or args.capability
     ask = Ask(
-        dialect=args.dialect or dialect_of(pins, name), name=name, unit=args.unit, provider=args.provider, required=True
+        dialect=args.dialect or dialect_of(pins, name),
+        name=name,
+        unit=args.unit or None,
+        provider=args.provider,
+        required=True,
     )
     x = Exchange("explain", ask, 0.0)
     refusal = resolve(snapshot(pins, settings), x)

@@ -17,11 +17,11 @@ from sidecar.compose import Snapshot, resolve
 from sidecar.core.facts import Ask, Exchange
 from sidecar.offline.stand import snapshot
 from sidecar.settings.load import load_settings, read_bytes, read_pins
-from sidecar.settings.pins import Pins, UnknownVariant
+from sidecar.settings.pins import Pins
 from sidecar.settings.problems import ConfigError
 from sidecar.settings.static import Settings
 
-COMPARED = ("model_id", "provider", "variant", "why")
+COMPARED = ("model_id", "provider", "variant", "generation", "why", "error")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             if event["kind"] != "request":
                 continue
             decided = bench.decide(event)
-        except (orjson.JSONDecodeError, KeyError, TypeError, UnknownVariant) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             without.append(f"line {number}: not a request event of this version ({type(error).__name__})")
             continue
         if decided is None:
@@ -106,7 +106,7 @@ class Bench:
         self._snapshots: dict[tuple[object, ...], Snapshot] = {}
 
     def decide(self, event: dict[str, Any]) -> dict[str, Any] | None:
-        """Model, provider, variant and why of an event; None if its pin file isn't at hand."""
+        """What is compared of an event, decided anew; None if its pin file isn't at hand."""
         pins = self._pins.get(event["pins_sha256"])
         if pins is None:
             return None
@@ -133,13 +133,17 @@ class Bench:
             credential=inputs["credential"],
         )
         stopped = tuple((pin, variant) for pin, variant in inputs["stopped"])
-        resolve(self._snapshot(pins, stopped, inputs["default_provider"], ask.dialect), x)
+        at = self._snapshot(pins, stopped, inputs["default_provider"], ask.dialect)
+        refusal = resolve(at, x)
         target = x.targets[0] if x.targets else None
         return {
             "model_id": target.model if target else None,
             "provider": target.provider if target else None,
             "variant": x.variant,
+            "generation": at.pins.label,
             "why": "; ".join(x.why),
+            # What became of an admitted request isn't decided here; that a refused one was refused is.
+            "error": event["error"] if refusal is None else refusal.code.value,
         }
 
     def _snapshot(
@@ -149,6 +153,5 @@ class Bench:
         if key not in self._snapshots:
             for pin, variant in stopped:
                 pins = pins.stop(pin, variant)
-            defaults = {dialect: default} if default else None
-            self._snapshots[key] = snapshot(pins, self._settings, defaults)
+            self._snapshots[key] = snapshot(pins, self._settings, {dialect: default})
         return self._snapshots[key]

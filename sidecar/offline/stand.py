@@ -11,11 +11,11 @@ from sidecar.settings.static import Settings
 from sidecar.state import State
 
 
-def snapshot(pins: Pins, settings: Settings | None, defaults: Mapping[str, str] | None = None) -> Snapshot:
+def snapshot(pins: Pins, settings: Settings | None, defaults: Mapping[str, str | None] | None = None) -> Snapshot:
     """Decides as a sidecar with these settings would.
 
     Without settings every provider is taken to have a credential, and a dialect's default is the provider of its
-    first model in the file, unless `defaults` (dialect → provider) says otherwise.
+    first model in the file, unless `defaults` (dialect → provider, None for none at all) says otherwise.
     """
     state = State()
     if settings is not None:
@@ -28,7 +28,11 @@ def snapshot(pins: Pins, settings: Settings | None, defaults: Mapping[str, str] 
         for dialect in ("openai", "anthropic", "gemini"):
             default.setdefault(dialect, dialect)
         injected = [m.provider for m in pins.models.values()]
-    default |= defaults or {}
+    for dialect, provider in (defaults or {}).items():
+        if provider is None:
+            default.pop(dialect, None)
+        else:
+            default[dialect] = provider
     for provider in injected:
         state.credentials.put(provider, "-")  # stands for a key that a decision never reads
     return build(Parts({}, default, pins, state))

@@ -107,7 +107,7 @@ class Admin:
             raise bad_request("`unit` must be a text.")
         if dialect not in registry.DIALECTS:
             raise bad_request(f"`dialect` must be one of {', '.join(registry.DIALECTS)}.")
-        x = Exchange("resolve", Ask(dialect=dialect, name=name, unit=unit, required=True), self._shared.now())
+        x = Exchange("resolve", Ask(dialect=dialect, name=name, unit=unit or None, required=True), self._shared.now())
         refusal = resolve(snapshot, x)
         if refusal is not None:
             raise RefusedError(refusal)

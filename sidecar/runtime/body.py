@@ -7,7 +7,8 @@ so that a trickle holds nothing for long. Bodies that aren't rewritten stream th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
 from aiohttp.web_protocol import RequestPayloadError
 from aiohttp.web_request import BaseRequest
@@ -15,6 +16,8 @@ from aiohttp.web_request import BaseRequest
 from sidecar.errors import Code, Refusal, RefusedError
 
 LEAST_PROGRESS_BYTES = 1024
+HEAD_BYTES = 64 * 1024
+"""How much of a body may be looked at to tell whether the rest may pass by."""
 
 
 class Buffers:
@@ -70,28 +73,39 @@ def _malformed() -> RefusedError:
 
 async def read_whole(request: BaseRequest, held: Held, *, limit: int, idle_s: float) -> bytes:
     """The whole body. Raises RefusedError: too large, overloaded, stalled or malformed."""
+    body, _ = await read_until(request, held, limit=limit, idle_s=idle_s)
+    return body
+
+
+async def read_until(
+    request: BaseRequest, held: Held, *, limit: int, idle_s: float, passes: Callable[[bytes], bool] | None = None
+) -> tuple[bytes, bool]:
+    """The body and whether that is all of it: not if `passes`, asked about its head, says that the rest may pass by.
+
+    Raises RefusedError as `read_whole` does; what may pass by has no limit of size.
+    """
     too_large = RefusedError(
-        Refusal(Code.TOO_LARGE, f"The request body is over the limit of {limit} bytes.", close=True)
+        Refusal(Code.TOO_LARGE, f"The request body is over the limit of {int(limit)} bytes.", close=True)
     )
-    declared = request.content_length
-    if declared is not None:
-        if declared > limit:
-            raise too_large
-        if not held.grow(declared):
-            raise overloaded("buffered bytes")
+    declared = request.content_length or 0
+    if declared > limit and passes is None:
+        raise too_large
     parts: list[bytes] = []
     size = 0
-    async for piece in pieces(request, idle_s=idle_s):
-        size += len(piece)
-        if size > limit:
-            raise too_large
-        if declared is None and not held.grow(len(piece)):
-            raise overloaded("buffered bytes")
-        parts.append(piece)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    async with aclosing(pieces(request, idle_s=idle_s)) as source:
+        async for piece in source:
+            parts.append(piece)
+            size += len(piece)
+            if passes is not None and size - len(piece) <= HEAD_BYTES and passes(b"".join(parts)):
+                return b"".join(parts), False
+            if size > limit or (declared > limit and size > HEAD_BYTES):
+                raise too_large
+            if not held.grow(len(piece)):
+                raise overloaded("buffered bytes")
+    return parts[0] if len(parts) == 1 else b"".join(parts), True
 
 
-async def pieces(request: BaseRequest, *, idle_s: float) -> AsyncIterator[bytes]:
+async def pieces(request: BaseRequest, *, idle_s: float) -> AsyncGenerator[bytes]:
     """The body as it arrives. Raises RefusedError if it stalls or its framing is malformed."""
     content = request.content
     loop = asyncio.get_running_loop()

@@ -33,6 +33,8 @@ class Call:
     draft: Draft | None = None
     exchange: Exchange | None = None
     models: Mapping[str, str] = field(default_factory=dict)  # name asked for → id to send
+    head: bytes = b""  # the beginning of a body that streams through, where it was looked at
+    upload_refusal: Refusal | None = None  # what was wrong with a body that streamed through
     read_at: float = 0.0  # the request was read
     launched_at: float | None = None
     answered_at: float | None = None  # the answer's first useful part (or all of it) was read

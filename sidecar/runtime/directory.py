@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ class DirectoryWatcher:
         self._on_event = on_event
         self._inotify: Any = None
         self._watched: int | None = None  # inode of the directory that is watched
+        self._descriptor: int | None = None  # of the watch
 
     def open(self) -> None:
         """Watch, or watch again if the directory was replaced. Cheap when nothing changed; never raises."""
@@ -35,10 +37,17 @@ class DirectoryWatcher:
                 asyncio.get_running_loop().add_reader(self._inotify.fileno(), self._ready)
             mask = flags.CLOSE_WRITE | flags.MODIFY | flags.CREATE | flags.DELETE | flags.MOVED_TO | flags.MOVED_FROM
             mask |= flags.ATTRIB | flags.DELETE_SELF | flags.MOVE_SELF
-            self._inotify.add_watch(self._directory, mask)
+            self._forget()  # a directory that was moved away would still be watched
+            self._descriptor = self._inotify.add_watch(self._directory, mask)
             self._watched = inode
         except OSError:
             self._watched = None  # out of watches, or no such directory: the poll goes on
+
+    def _forget(self) -> None:
+        if self._descriptor is not None:
+            with suppress(OSError):  # gone with its directory
+                self._inotify.rm_watch(self._descriptor)
+            self._descriptor = None
 
     def close(self) -> None:
         if self._inotify is not None:
@@ -47,6 +56,7 @@ class DirectoryWatcher:
             self._inotify = None
 
     def _ready(self) -> None:
-        if any(event.mask & flags.IGNORED for event in self._inotify.read(timeout=0)):
-            self._watched = None
+        for event in self._inotify.read(timeout=0):
+            if event.mask & flags.IGNORED and event.wd == self._descriptor:
+                self._watched = self._descriptor = None
         self._on_event()

@@ -52,6 +52,7 @@ class Plan:
     ship: Callable[[], Shipment]
     connect_s: float
     hide_usage: Callable[[], bool]
+    upload_refusal: Callable[[], Refusal | None]  # what the client did wrong while its body streamed through
     streams_json: bool  # a JSON answer that is a stream in disguise (Gemini without alt=sse): never held
 
 
@@ -126,8 +127,9 @@ class Driver:
         except AttemptError as exc:
             attempt.reused = dial.reused
             self._drop(attempt)
-            self._refusal = Refusal(_REFUSALS.get(exc.fault, Code.UNREACHABLE), exc.message)
-            return self._race.failed(attempt, exc.fault, monotonic())
+            clients = plan.upload_refusal()
+            self._refusal = clients or Refusal(_REFUSALS.get(exc.fault, Code.UNREACHABLE), exc.message)
+            return self._race.failed(attempt, Fault.CALLER if clients else exc.fault, monotonic())
 
     def _is_metered_stream(self, response: aiohttp.ClientResponse) -> bool:
         return (

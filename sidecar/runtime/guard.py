@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from multidict import CIMultiDictProxy
@@ -24,6 +25,7 @@ def host_of(value: str) -> str | None:
     return match["host"].strip("[]").rstrip(".").lower() if match else None
 
 
+@lru_cache(256)
 def is_loopback(host: str) -> bool:
     """`localhost` and the loopback literals."""
     if host == "localhost":

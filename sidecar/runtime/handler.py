@@ -18,13 +18,14 @@ from aiohttp.web_request import BaseRequest
 from sidecar.core.facts import Exchange, Fault, Outcome
 from sidecar.core.race import Phase, Race
 from sidecar.dialects import registry
-from sidecar.dialects.base import Place, Route
+from sidecar.dialects.base import Place
 from sidecar.errors import Code, Refusal, RefusedError, bad_request
 from sidecar.runtime import guard, own
-from sidecar.runtime.body import Held, pieces, read_whole
+from sidecar.runtime.body import Held
 from sidecar.runtime.call import Call
 from sidecar.runtime.driver import Answer, Driver, Plan
 from sidecar.runtime.headers import meterable_encoding
+from sidecar.runtime.intake import take_in, upload
 from sidecar.runtime.relay import BrokenAnswerError, Relay
 from sidecar.runtime.reply import Reply, refusal_reply
 from sidecar.runtime.shared import DRAINING, Shared
@@ -58,6 +59,7 @@ class Proxy:
             Held(shared.buffers),
             registry.dialect_by_headers(request.headers),
         )
+        call.snapshot = shared.pinned.snapshot  # once: a swap from here on concerns later requests
         shared.arrived(now)
         try:
             return await self._answer(call)
@@ -79,11 +81,12 @@ class Proxy:
         if (refusal := guard.check(request.headers, shared.settings.allowed_hosts)) is not None:
             raise RefusedError(refusal)
         if request.method not in _METHODS:
-            return Reply(405, [("Allow", ", ".join(sorted(_METHODS)))], body=b"")
+            return Reply(405, [("Allow", ", ".join(sorted(_METHODS))), *call.says()], body=b"")
         path, _, query = request.raw_path.partition("?")
         if path == own.FEEDBACK_PATH:
             return await own.feedback(call, shared)
-        call.snapshot = shared.pinned.snapshot
+        if path.startswith(own.PREFIX):
+            return Reply(404, call.says(), body=b"")  # our own name space never leads to a provider
         shared.admit_one()
         if call.snapshot is None:
             raise RefusedError(Refusal(Code.NO_TARGET, f"No usable pin file: {shared.pinned.trouble}", 1.0))
@@ -93,35 +96,10 @@ class Proxy:
             return own.models(call, shared)
         if "websocket" in request.headers.get("Upgrade", "").lower():
             return await self._sockets.handle(call)
-        body = await self._read(call, route)
+        body = await take_in(call, route, shared.settings.limits)
+        call.read_at = shared.now()
         self.admit(call, body)
         return await self._serve(call, body)
-
-    async def _read(self, call: Call, route: Route) -> bytes | None:
-        """The body, if the request must be rewritten; None if it may stream through."""
-        request = call.request
-        expect = request.headers.get("Expect")
-        if expect is not None:
-            if expect.lower() != "100-continue":
-                raise RefusedError(Refusal(Code.BAD_REQUEST, "This Expect is not known.", close=True, http_status=417))
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0
-        content_type = request.headers.get("Content-Type", "")
-        if not registry.needs_body(route, content_type) or not request.body_exists:
-            call.read_at = self._shared.now()
-            return None
-        if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-            raise RefusedError(
-                Refusal(
-                    Code.BAD_REQUEST,
-                    "A body that names a model must not be encoded: send it as it is.",
-                    http_status=415,
-                )
-            )
-        limits = self._shared.settings.limits
-        body = await read_whole(request, call.held, limit=limits.body, idle_s=limits.body_idle)
-        call.read_at = self._shared.now()
-        return body
 
     def admit(self, call: Call, body: bytes | None) -> None:
         """Read what is asked and decide where it goes. Raises RefusedError."""
@@ -171,6 +149,7 @@ class Proxy:
             ship=lambda: self._shipment(call, body),
             connect_s=timeouts.connect_s,
             hide_usage=lambda: x.add_usage,
+            upload_refusal=lambda: call.upload_refusal,
             streams_json=x.ask.stream and route.dialect == "gemini",
         )
         driver = Driver(shared.upstream, race, plan, watch, call.held)
@@ -212,7 +191,7 @@ class Proxy:
         if body is not None:
             payload = draft.body(call.models, add_usage=x.add_usage)
         elif request.body_exists:
-            payload = pieces(request, idle_s=self._shared.settings.limits.body_idle)
+            payload = upload(call, self._shared.settings.limits.body_idle)
             length = request.content_length
         tracing = self._shared.tracing
         if tracing is not None and call.span is None:
@@ -251,9 +230,11 @@ class Proxy:
             call.client_gone = True
             relay.reply.abort()
             return relay.reply
-        return await self._interrupt(
-            call, relay, Fault.TIMEOUT, f"The provider's stream took too long ({limit.value})."
-        )
+        message = f"The provider's stream took too long ({limit.value})."
+        if limit is Limit.DRAIN:
+            race.gone(self._shared.now())  # nobody's fault
+            message = DRAINING.message
+        return await self._interrupt(call, relay, Fault.TIMEOUT, message)
 
     async def _interrupt(self, call: Call, relay: Relay, fault: Fault, message: str) -> Reply:
         race, route = call.race, call.route

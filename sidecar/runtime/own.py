@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from sidecar.runtime.call import Call
     from sidecar.runtime.shared import Shared
 
-FEEDBACK_PATH = "/sidecar/feedback"
+PREFIX = "/sidecar/"
+FEEDBACK_PATH = f"{PREFIX}feedback"
 _FEEDBACK_BYTES = 16 * 1024
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _FEEDBACK_KEYS = frozenset({"request_id", "success", "quality_score", "task"})
@@ -64,7 +65,7 @@ async def feedback(call: Call, shared: Shared) -> Reply:
     """`POST /sidecar/feedback`: joins an outcome to a call. Answers 202 with whether the call is known."""
     request = call.request
     if request.method != "POST":
-        return Reply(405, [("Allow", "POST")], body=b"")
+        return Reply(405, [("Allow", "POST"), *call.says()], body=b"")
     if "json" not in request.headers.get("Content-Type", ""):
         raise bad_request("Feedback is JSON: send `content-type: application/json`.")
     limits = shared.settings.limits

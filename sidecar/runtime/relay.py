@@ -19,6 +19,8 @@ from sidecar.runtime.reply import Reply
 from sidecar.runtime.watch import Watch
 
 LAST_WORDS_S = 1.0
+LARGE_BYTES = 64 * 1024
+"""A whole answer over this may fill the client's socket, so that writing it is watched."""
 
 
 class BrokenAnswerError(Exception):
@@ -56,12 +58,14 @@ class Relay:
         """Send it to its end. Raises BrokenAnswerError if the provider didn't finish; client errors pass through."""
         reply, answer = self.reply, self.answer
         await reply.prepare(self._request)
-        if answer.complete:
-            self._on_first()
-            await reply.write_eof()
-            return
         if answer.stream is None:
             watch.committed()
+        if answer.complete:
+            self._on_first()
+            if len(answer.held) > LARGE_BYTES:
+                watch.writing()
+            await reply.write_eof()
+            return
         if answer.held:
             await reply.send(answer.held, watch)
             self._on_first()

@@ -14,7 +14,7 @@ from pathlib import Path
 from sidecar.runtime.directory import DirectoryWatcher
 from sidecar.runtime.pinned import Pinned
 from sidecar.runtime.secrets import Secrets
-from sidecar.settings.problems import ConfigError
+from sidecar.settings.problems import UnreadableError
 
 log = logging.getLogger("sidecar.pins")
 
@@ -22,7 +22,7 @@ POLL_S = 0.5
 SETTLE_S = 0.02
 """Events come in bursts (a rename is several); one look after the burst is enough."""
 
-Signature = tuple[int, int, int, int] | None
+Signature = tuple[int, ...]
 
 
 class Reloader:
@@ -33,7 +33,7 @@ class Reloader:
         self._path = path
         self._last_good = last_good
         self._secrets = secrets
-        self._seen: Signature = None
+        self._seen: Signature | None = None  # of the bytes that were read last; None: look again
         self._wake = asyncio.Event()
         self._forced = False
         self._task: asyncio.Task[None] | None = None
@@ -46,10 +46,11 @@ class Reloader:
         self._watcher.open()
         await self._look(force=True)
         if self._pinned.snapshot is None and self._last_good is not None:
-            try:
-                self._pinned.offer_last_good(await asyncio.to_thread(self._pinned.read, self._last_good))
-            except ConfigError as error:
-                log.error("the last good pin file is unusable too: %s", error.problems[0])
+            found = await asyncio.to_thread(self._pinned.look, self._last_good)
+            if found.pins is not None:
+                self._pinned.offer_last_good(found.pins)
+            elif found.error is not None:
+                log.error("the last good pin file is unusable too: %s", found.error.problems[0])
         self._task = asyncio.create_task(self._run(), name="reload")
 
     async def stop(self) -> None:
@@ -76,28 +77,32 @@ class Reloader:
             forced, self._forced = self._forced, False
             self._watcher.open()
             self._secrets.look(force=forced)
-            await self._look(force=forced)
+            try:
+                await self._look(force=forced)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the next look must still come
+                self._seen = None
+                self._pinned.refuse(f"looking at {self._path} failed: {type(exc).__name__}")
 
     async def _look(self, *, force: bool) -> None:
         signature = signature_of(self._path)
         if signature == self._seen and not force:
             return
-        self._seen = signature
-        try:
-            pins = await asyncio.to_thread(self._pinned.read, self._path)
-        except ConfigError as error:
-            self._pinned.refuse_error(error)
-        else:
-            self._pinned.offer(pins)
+        found = await asyncio.to_thread(self._pinned.look, self._path)
+        # What couldn't be read is tried again at each poll: permissions and free descriptors come back unseen.
+        self._seen = None if isinstance(found.error, UnreadableError) else signature
+        self._pinned.judge(found)
 
 
 def signature_of(path: Path) -> Signature:
-    """What changes when a file is written, replaced, or its symlinks point elsewhere; None if there is none."""
+    """What changes when a file is written, replaced, or its symlinks point elsewhere; empty if there is none.
+
+    The change time is part of it, since `cp -p` and `rsync -t` bring another file's modification time with them.
+    """
     try:
         found = path.stat()
     except OSError:
-        return None
-    return found.st_ino, found.st_dev, found.st_mtime_ns, found.st_size
+        return ()
+    return found.st_ino, found.st_dev, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
 def looks_like_subpath(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:

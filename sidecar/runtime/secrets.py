@@ -18,48 +18,57 @@ MAX_KEY_BYTES = 64 * 1024
 
 
 class Secrets:
-    """Fills `Credentials`. A file that can't be read any more keeps the last key, and says so once."""
+    """Fills `Credentials`. A key that can't be read or used any more leaves the last one in place, and says so once."""
 
     def __init__(self, providers: Mapping[str, Provider], credentials: Credentials) -> None:
         self._providers = [p for p in providers.values() if p.has_key]
         self._credentials = credentials
-        self._seen: dict[str, tuple[int, int, int] | None] = {}
+        self._seen: dict[str, tuple[int, ...]] = {}  # what was read last; missing: read again
+        self._told: set[str] = set()  # whose trouble is in the log already
 
     def look(self, *, force: bool = False) -> None:
-        """Read what has changed. Two stats a file; never raises."""
+        """Read what has changed, or couldn't be read. Two stats a file; never raises."""
         for provider in self._providers:
-            if provider.api_key_file is None:
-                if force or provider.name not in self._seen:
-                    self._seen[provider.name] = None
-                    self._put(provider.name, os.environ.get(provider.api_key_env or "", ""))
+            name, path = provider.name, provider.api_key_file
+            signature = () if path is None else _signature(path)
+            if not force and self._seen.get(name) == signature:
                 continue
-            signature = _signature(provider.api_key_file)
-            if force or provider.name not in self._seen or signature != self._seen[provider.name]:
-                self._seen[provider.name] = signature
-                self._read(provider.name, provider.api_key_file)
+            self._seen[name] = signature
+            if path is None:
+                self._put(name, os.environ.get(provider.api_key_env or "", ""))
+            else:
+                self._read(name, path)
 
     def _read(self, name: str, path: Path) -> None:
         try:
-            text = read_bytes(path, MAX_KEY_BYTES).decode("ascii")
-        except (ConfigError, UnicodeDecodeError):
-            log.error("the key file of provider %s cannot be read: %s", name, path)
-            if self._credentials.secret(name) is None:
-                self._credentials.put(name, None)
+            text = read_bytes(path, MAX_KEY_BYTES).decode("latin-1")
+        except ConfigError:
+            del self._seen[name]
+            self._keep(name, f"its file cannot be read: {path}")
             return
         self._put(name, text)
 
     def _put(self, name: str, text: str) -> None:
         secret = text.strip()
         if not secret or not secret.isascii() or not secret.isprintable():
-            log.warning("provider %s has no usable key: requests to it are refused until it has one", name)
+            self._keep(name, "it is empty, or not printable ASCII")
+            return
+        self._told.discard(name)
+        self._credentials.put(name, secret)
+
+    def _keep(self, name: str, trouble: str) -> None:
+        has_one = self._credentials.secret(name) is not None
+        if not has_one:
             self._credentials.put(name, None)
-        else:
-            self._credentials.put(name, secret)
+        if name not in self._told:
+            self._told.add(name)
+            means = "the last one stays" if has_one else "requests to it are refused until it has one"
+            log.error("no usable key for provider %s (%s): %s", name, trouble, means)
 
 
-def _signature(path: Path) -> tuple[int, int, int] | None:
+def _signature(path: Path) -> tuple[int, ...]:
     try:
         found = path.stat()
     except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+        return (0,)
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size

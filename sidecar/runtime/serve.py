@@ -123,7 +123,7 @@ class Lifecycle:
         metrics.watch(sink, events_sink, audit.sink)
         tracing = Tracing.build(str(settings.otel.endpoint), __version__, log.warning) if settings.otel else None
         if tracing is not None:
-            stack.callback(tracing.shutdown)
+            stack.push_async_callback(asyncio.to_thread, tracing.shutdown)
         if settings.fleet is not None:
             log.warning("fleet_missing: `fleet` is configured, but sharing between pods isn't built yet; serving alone")
         secrets = Secrets(settings.providers, state.credentials)

@@ -59,11 +59,13 @@ def ask(body: Any, target: str = "/v1/chat/completions", **headers: str) -> Ask:
             b'{"requests":[{"params":{"model":"x"}},{"params" : {"a":1,"model":"y"}},{"params":{"model":"x"}}]}',
             ("x", "y"),
             None,
-            b'{"requests":[{"params":{"model":"new"}},{"params" : {"a":1,"model":"other"}},'
-            b'{"params":{"model":"new"}}]}',
+            (
+                b'{"requests":[{"params":{"model":"new"}},{"params" : {"a":1,"model":"other"}},'
+                b'{"params":{"model":"new"}}]}'
+            ),
         ),
         ("/v1beta/models/x:generateContent", b'{"contents":[]}', ("x",), "/v1beta/models/new:generateContent", None),
-        ("/v1beta/models/x:predict", b'{"model":"y"}', ("x", "y"), "/v1beta/models/new:predict", b'{"model":"other"}'),
+        ("/v1beta/models/x:predict", b'{"model":"y"}', ("x",), "/v1beta/models/new:predict", None),
         (
             "/v1/models/x:streamGenerateContent?alt=sse",
             b'{"model":"models/x"}',
@@ -127,7 +129,7 @@ def test_where_the_model_stands(
 )
 def test_models_in_path_and_query(target: str, header: str | None, names: tuple[str, ...], path: str) -> None:
     headers = {"x_model_capability": header} if header else {}
-    assert written(draft("GET", target, **headers)) == (names, path, b"")
+    assert written(draft("GET", target, None, JSON, **headers)) == (names, path, b"")
 
 
 def test_header_beats_capability_beats_model() -> None:

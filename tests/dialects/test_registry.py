@@ -56,7 +56,7 @@ def find(method: str, path: str, query: str = "", **headers: str) -> Route:
         ("POST", "/v1/messages/count_tokens", "anthropic", "messages/count_tokens", Place.JSON),
         ("POST", "/v1/messages/batches", "anthropic", "messages/batches", Place.NESTED),
         ("POST", "/v1/complete", "anthropic", "complete", Place.JSON),
-        ("GET", "/v1/messages/batches/b", "anthropic", "messages/batches/get", Place.NONE),
+        ("GET", "/v1/messages/batches/b", "anthropic", "messages/other", Place.NONE),
         ("GET", "/v1beta/models", "gemini", "models", Place.LIST),
         ("GET", "/v1beta/models/x", "gemini", "models/get", Place.PATH),
         ("POST", "/v1beta/models/x:generateContent", "gemini", "models:generateContent", Place.PATH),

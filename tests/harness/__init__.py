@@ -76,13 +76,16 @@ async def sidecar(
     providers: Mapping[str, str | Mapping[str, Any]],
     *,
     pins: str | None = None,
+    mounted: Path | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """A running sidecar. `providers`: name → base URL (the dialect is the name's, or openai) or a settings section.
 
-    `pins` is the text of the pin file (default: config/pins.yaml); `settings` are laid over sidecar.yaml.
+    `pins` is the text of the pin file (default: config/pins.yaml), `mounted` a pin file that stands elsewhere already;
+    `settings` are laid over sidecar.yaml.
     """
-    (folder / "pins.yaml").write_text(pins if pins is not None else (CONFIG / "pins.yaml").read_text())
+    if mounted is None:
+        (folder / "pins.yaml").write_text(pins if pins is not None else (CONFIG / "pins.yaml").read_text())
     sections = {
         name: {"dialect": name if name in ("anthropic", "gemini") else "openai", "base_url": spec}
         if isinstance(spec, str)
@@ -92,7 +95,7 @@ async def sidecar(
     config = {
         "listen": ["127.0.0.1:0"],
         "admin": {"listen": "127.0.0.1:0"},
-        "pins": "pins.yaml",
+        "pins": str(mounted or "pins.yaml"),
         "providers": sections,
         "events": {"path": "events.jsonl"},
         "audit": {"path": "audit.jsonl"},
