@@ -88,7 +88,7 @@ def splice(original: bytes, edits: Sequence[Edit], models: Mapping[str, str]) ->
     return b"".join(parts)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)  # it holds the prompt
 class SplicedDraft:
     """The one kind of draft (`base.Draft`): original bytes plus edits, for the body and for the path."""
 

@@ -18,7 +18,7 @@ from sidecar.settings.pins import Model
 from sidecar.telemetry.spans import SpanIds
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)  # the request's path and headers may hold a key
 class Call:
     """Filled from top to bottom as the request goes on; times are the loop's."""
 

@@ -66,6 +66,16 @@ class GuardedHandler(ResponseHandler):
         if payload is not None and not payload.is_eof() and payload.exception() is None:
             payload.set_exception(ClientPayloadError("the body is malformed"))
 
+    def has_more(self) -> bool:
+        """Whether the beginning of another answer was read behind the one that was asked for."""
+        parser = self._parser
+        if parser is None or self.should_close:
+            return True
+        try:
+            return parser.feed_eof() is not None  # the only question that tells what the parser has begun
+        except Exception:  # noqa: BLE001 - whatever it says, the connection isn't clean
+            return True
+
     def readable(self) -> bool:
         """Whether there is something to read although nothing was asked: bytes, or the end of the connection."""
         sock = self.transport.get_extra_info("socket") if self.transport is not None else None
@@ -119,6 +129,7 @@ class GuardedConnector(TCPConnector):
     def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
         if isinstance(protocol, GuardedHandler):
             protocol.idle = True
+            should_close = should_close or protocol.has_more()
         super()._release(key, protocol, should_close=should_close)
 
 

@@ -32,7 +32,7 @@ _REFUSALS = {
 }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)  # `held` is what a model said
 class Answer:
     """An attempt's answer, as far as it was read. `rest` is None once all of it is in `held`."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -53,10 +53,10 @@ class FrontProtocol(RequestHandler):
         if len(manager.connections) > manager.limit:
             manager.on_shed()
             self._shed = True
-            assert isinstance(transport, asyncio.Transport)
-            transport.write(_SHED)
-            transport.write_eof()
-            self._loop.call_later(LINGER_S, transport.abort)
+            tcp = cast("asyncio.Transport", transport)  # uvloop's doesn't inherit from it
+            tcp.write(_SHED)
+            tcp.write_eof()
+            self._loop.call_later(LINGER_S, tcp.abort)
             return
         self._expect_headers()
 

@@ -200,6 +200,7 @@ class Proxy:
             method=request.method,
             path=draft.path(call.models),
             headers=request.headers,
+            raw_headers=request.raw_headers,
             body=payload,
             content_length=length,
             encoding=encoding,

@@ -6,7 +6,7 @@ provider, and a provider can't speak in our name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -28,21 +28,36 @@ _OURS = "x-sidecar-"
 _CAPABILITY = "x-model-capability"
 CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"})
 
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
 _METERABLE = ("gzip", "deflate")
 
 
-def _named_by_connection(headers: Mapping[str, str]) -> frozenset[str]:
-    value = headers.get("Connection")
-    if value is None:
-        return frozenset()
-    return frozenset(token.strip().lower() for token in value.split(","))
+def _named_by_connection(headers: CIMultiDictProxy[str]) -> frozenset[str]:
+    values = headers.getall("Connection", ())
+    return frozenset(token.strip().lower() for value in values for token in value.split(",")) if values else frozenset()
 
 
-def to_provider(headers: CIMultiDictProxy[str], *, drop_credentials: bool, encoding: str | None) -> CIMultiDict[str]:
-    """The caller's end-to-end headers. `encoding` replaces Accept-Encoding if given; framing is set by the client."""
+def _as_sent(headers: CIMultiDictProxy[str], raw: RawHeaders) -> Iterator[tuple[str, str]]:
+    """Names and values with the sender's own spelling: aiohttp's parser writes well-known names in its own way."""
+    if len(raw) != len(headers):
+        yield from headers.items()
+        return
+    for (name, _), value in zip(raw, headers.values(), strict=True):
+        yield name.decode("ascii", "replace"), value
+
+
+def to_provider(
+    headers: CIMultiDictProxy[str], *, drop_credentials: bool, encoding: str | None, raw: RawHeaders = ()
+) -> CIMultiDict[str]:
+    """The caller's end-to-end headers. `encoding` replaces Accept-Encoding if given; framing is set by the client.
+
+    `raw`: the same headers as bytes, for the spelling of their names.
+    """
     dropped = _named_by_connection(headers)
     out: CIMultiDict[str] = CIMultiDict()
-    for name, value in headers.items():
+    spelt: dict[str, str] = {}  # aiohttp's client loses a duplicate whose name is spelt otherwise
+    for name, value in _as_sent(headers, raw):
         low = name.lower()
         if low in _HOP_BY_HOP or low in _FRAMING or low in dropped or low.startswith(_OURS) or low == _CAPABILITY:
             continue
@@ -50,17 +65,17 @@ def to_provider(headers: CIMultiDictProxy[str], *, drop_credentials: bool, encod
             continue
         if encoding is not None and low == "accept-encoding":
             continue
-        out.add(name, value)
+        out.add(spelt.setdefault(low, name), value)
     if encoding is not None:
         out.add("Accept-Encoding", encoding)
     return out
 
 
-def to_client(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
+def to_client(headers: CIMultiDictProxy[str], raw: RawHeaders = ()) -> CIMultiDict[str]:
     """The provider's end-to-end headers; the length is decided by whoever writes the body."""
     dropped = _named_by_connection(headers)
     out: CIMultiDict[str] = CIMultiDict()
-    for name, value in headers.items():
+    for name, value in _as_sent(headers, raw):
         low = name.lower()
         if low in _HOP_BY_HOP or low == "content-length" or low in dropped or low.startswith(_OURS):
             continue

@@ -56,7 +56,7 @@ class Pinned:
         self.degraded = False
         self.trouble: str | None = None  # why the file as it stands now is not in use
         self._refused: str | None = None  # what was refused last, so that the same file is told of once
-        self._last: Look | None = None  # the last look that got bytes
+        self._last: tuple[Path, Look] | None = None  # the last look that got bytes
 
     def _build(self, pins: Pins) -> Snapshot:
         return build(Parts(self._settings.providers, self._settings.default_provider, pins, self._state))
@@ -71,13 +71,13 @@ class Pinned:
         except ConfigError as error:
             return Look(None, None, error)
         sha256 = hashlib.sha256(data).hexdigest()
-        if self._last is not None and self._last.sha256 == sha256:
-            return self._last
+        if self._last is not None and self._last[0] == path and self._last[1].sha256 == sha256:
+            return self._last[1]
         try:
             found = Look(sha256, read_pins(data, str(path), self._settings))
         except ConfigError as error:
             found = Look(sha256, None, error)
-        self._last = found
+        self._last = path, found
         return found
 
     def judge(self, found: Look) -> None:

@@ -43,7 +43,7 @@ class Relay:
         self.answer = answer
         self._on_first = on_first
         response = answer.response
-        headers = to_client(response.headers)
+        headers = to_client(response.headers, response.raw_headers)
         headers.extend(ours)
         # The length holds where the bytes are passed on as they are, and where there is no body to contradict it.
         bodiless = request.method == "HEAD" or response.status in (204, 304)

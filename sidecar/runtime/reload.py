@@ -71,7 +71,8 @@ class Reloader:
     async def _run(self) -> None:
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):  # not wait_for: in 3.11 it can swallow the cancellation by `stop`
+                    await self._wake.wait()
                 self._wake.clear()
                 await asyncio.sleep(SETTLE_S)
             forced, self._forced = self._forced, False

@@ -79,6 +79,7 @@ class Sockets:
             method="GET",
             path=draft.path(call.models),
             headers=call.request.headers,
+            raw_headers=call.request.raw_headers,
             body=None,
             content_length=None,
             encoding=None,

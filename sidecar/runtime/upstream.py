@@ -28,6 +28,8 @@ READ_BUFFER = 64 * 1024
 RESPONSE_FIELD_BYTES = 16 * 1024
 LARGE_BODY = 1024 * 1024
 PIECE = 64 * 1024
+SOCKET_KEY = "openai-insecure-api-key."
+"""A WebSocket's subprotocol by which OpenAI takes a key from browsers: a credential like any other."""
 
 
 class AttemptError(Exception):
@@ -49,7 +51,7 @@ class UpgradeRefusedError(Exception):
         self.body = body
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # it holds the caller's credentials
 class Shipment:
     """What to send. `body` is bytes (can be sent again), an iterator (once), or None."""
 
@@ -60,6 +62,7 @@ class Shipment:
     content_length: int | None
     encoding: str | None  # replaces the caller's Accept-Encoding, so that the answer can be metered
     traceparent: str | None = None
+    raw_headers: header_rules.RawHeaders = ()
 
 
 class Upstream:
@@ -94,7 +97,9 @@ class Upstream:
     def headers(self, provider: str, shipment: Shipment) -> CIMultiDict[str]:
         """The end-to-end headers of the caller, with our credential instead of its own where we have one."""
         injected = self._credentials.injects(provider)
-        out = header_rules.to_provider(shipment.headers, drop_credentials=injected, encoding=shipment.encoding)
+        out = header_rules.to_provider(
+            shipment.headers, drop_credentials=injected, encoding=shipment.encoding, raw=shipment.raw_headers
+        )
         if injected:
             secret = self._credentials.secret(provider)
             if secret is None:
@@ -143,14 +148,16 @@ class Upstream:
         headers = self.headers(provider, shipment)
         for name in [n for n in headers if n.lower().startswith("sec-websocket-")]:
             headers.popall(name, None)
-        offered = shipment.headers.get("Sec-WebSocket-Protocol", "")
+        offered = [p.strip() for p in shipment.headers.get("Sec-WebSocket-Protocol", "").split(",") if p.strip()]
+        if self._credentials.injects(provider):
+            offered = [p for p in offered if not p.startswith(SOCKET_KEY)]
         dial = Dial(fresh=True, socket=True)
         DIAL.set(dial)
         try:
             return await self._session.ws_connect(
                 self.url(provider, shipment.path, injected=self._credentials.injects(provider)),
                 headers=headers,
-                protocols=[p.strip() for p in offered.split(",") if p.strip()],
+                protocols=offered,
                 ssl=self._tls[provider],
                 proxy=self._proxies[provider],
                 autoping=False,
@@ -192,6 +199,8 @@ def meaning(exc: BaseException, provider: str, *, reused: bool) -> AttemptError:
             return AttemptError(Fault.BROKEN, f"Provider {provider} closed the connection before it answered.")
         case TimeoutError():
             return AttemptError(Fault.TIMEOUT, f"Provider {provider} did not answer in time.")
+        case aiohttp.ClientPayloadError():
+            return AttemptError(Fault.BROKEN, f"Provider {provider}'s answer broke off.")
         case _:
             return AttemptError(Fault.BROKEN, f"Provider {provider} sent something that is not a valid answer.")
 

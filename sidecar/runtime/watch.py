@@ -1,7 +1,8 @@
 """The clock of one request: six limits, one timer.
 
-Every byte and every event only stores a time; the timer fires at the nearest deadline, and if that has moved on
-meanwhile it sleeps again. Expiry cancels the task, as `asyncio.timeout` does, and leaves the reason.
+Every byte and every event only stores a time, which moves a deadline on; the timer fires at the nearest one it knew,
+and sleeps again if that has moved. Only what may bring a deadline nearer (headers, the first event, a write that
+stalls) sets it anew. Expiry cancels the task, as `asyncio.timeout` does, and leaves the reason.
 """
 
 from __future__ import annotations
@@ -85,15 +86,18 @@ class Watch:
     def headers(self) -> None:
         """An answer began: from now on silence counts."""
         self._last_byte = self._loop.time()
+        self._arm()
 
     def byte(self) -> None:
         self._last_byte = self._loop.time()
 
     def useful(self) -> None:
         """A useful event came. The first one ends the first-event limit and starts the content-idle one."""
-        self._first_by = None
-        self._content = True
         self._last_useful = self._loop.time()
+        if not self._content:
+            self._first_by = None
+            self._content = True
+            self._arm()
 
     def committed(self) -> None:
         """An answer without events (JSON, audio) was committed: only bytes count from here."""

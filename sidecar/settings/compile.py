@@ -70,7 +70,7 @@ def _model(report: Report, name: str, spec: ModelSpec, settings: Settings | None
     path: Path = ("models", name)
     _immutability(report, name, spec, path)
     if settings is None:
-        dialect = spec.provider if spec.provider in DIALECTS else "openai"
+        dialect = next((d for d in DIALECTS if spec.provider == d or spec.provider.startswith(f"{d}-")), "openai")
     elif (provider := settings.providers.get(spec.provider)) is not None:
         dialect = provider.dialect
     else:
