@@ -39,11 +39,19 @@ def _named_by_connection(headers: CIMultiDictProxy[str]) -> frozenset[str]:
 
 
 def _as_sent(headers: CIMultiDictProxy[str], raw: RawHeaders) -> Iterator[tuple[str, str]]:
-    """Names and values with the sender's own spelling: aiohttp's parser writes well-known names in its own way."""
+    """Names and values with the sender's own spelling: aiohttp's parser writes well-known names in its own way.
+
+    Its writer knows only UTF-8 and leaves out any other byte. A value with such bytes (RFC 9110 section 5.5, obs-text)
+    is taken for the Latin-1 that it used to be, and sent as UTF-8.
+    """
     if len(raw) != len(headers):
         yield from headers.items()
         return
-    for (name, _), value in zip(raw, headers.values(), strict=True):
+    for (name, raw_value), value in zip(raw, headers.values(), strict=True):
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # an undecodable byte, which aiohttp holds as a lone surrogate
+            value = raw_value.decode("latin-1")  # noqa: PLW2901 - the rare case of one line
         yield name.decode("ascii", "replace"), value
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
+from aiohttp.typedefs import LooseHeaders
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -84,6 +85,8 @@ class Upstream:
             max_line_size=RESPONSE_FIELD_BYTES,
             response_class=HandshakeResponse,
         )
+        # aiohttp would copy them, and lose duplicates whose names differ in case; ours are made for one request each.
+        self._session._prepare_headers = _as_they_are  # type: ignore[method-assign]  # noqa: SLF001
 
     async def close(self) -> None:
         await self._session.close()
@@ -171,6 +174,10 @@ class Upstream:
             raise UpgradeRefusedError(exc.status, refused, dial.refusal) from exc
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
             raise meaning(exc, provider, reused=False) from exc
+
+
+def _as_they_are(headers: LooseHeaders | None) -> CIMultiDict[str]:
+    return headers if isinstance(headers, CIMultiDict) else CIMultiDict(headers or {})
 
 
 async def in_pieces(body: bytes) -> AsyncIterator[bytes]:

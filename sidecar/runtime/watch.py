@@ -26,7 +26,10 @@ class Limit(StrEnum):
 
 
 TAIL_S = 1.0
-"""How long a complete stream may keep us waiting for its end."""
+"""How long a complete stream may be silent before its end: its usage or `[DONE]` may still be on the way."""
+
+TAIL_MOST_S = 5.0
+"""How long it may go on after it was complete, silent or not."""
 
 
 class ExpiredError(Exception):
@@ -105,8 +108,8 @@ class Watch:
 
     def tail(self) -> None:
         """The stream is complete; its connection may close in its own time, but not for long."""
-        now = self._loop.time()
-        self._tail_by = now + TAIL_S
+        self._last_byte = self._loop.time()
+        self._tail_by = self._last_byte + TAIL_MOST_S
         self._arm()
 
     def writing(self) -> None:
@@ -117,6 +120,7 @@ class Watch:
     def written(self) -> None:
         self._writing_since = None
         self._last_byte = self._loop.time()  # while we could not write we did not read
+        self._arm()
 
     def expire(self, limit: Limit) -> None:
         """End the wait now, from outside."""
@@ -137,7 +141,8 @@ class Watch:
         if self._content:
             candidates.append((self._last_useful + self._timeouts.content_idle_s, Limit.CONTENT_IDLE))
         if self._tail_by is not None:
-            candidates.append((self._tail_by, Limit.TAIL))
+            silent_by = self._tail_by if self._last_byte is None else self._last_byte + TAIL_S
+            candidates.append((min(self._tail_by, silent_by), Limit.TAIL))
         return min(candidates)
 
     def _arm(self) -> None:
