@@ -105,7 +105,7 @@ class Admin:
             raise bad_request('Name a `capability` or a `model`: {"model": "chat.core", "unit": "user-1"}.')
         if unit is not None and not isinstance(unit, str):
             raise bad_request("`unit` must be a text.")
-        if dialect not in registry.DIALECTS:
+        if not isinstance(dialect, str) or dialect not in registry.DIALECTS:
             raise bad_request(f"`dialect` must be one of {', '.join(registry.DIALECTS)}.")
         x = Exchange("resolve", Ask(dialect=dialect, name=name, unit=unit or None, required=True), self._shared.now())
         refusal = resolve(snapshot, x)

@@ -38,10 +38,13 @@ def is_loopback(host: str) -> bool:
 
 def check(headers: CIMultiDictProxy[str] | Mapping[str, str], allowed: frozenset[str]) -> Refusal | None:
     """Refusal for a request that comes from elsewhere than an app beside us. `allowed`: further host names."""
-    hosts = headers.getall("Host", []) if isinstance(headers, CIMultiDictProxy) else [headers.get("Host", "")]
+    hosts = _values(headers, "Host") or [""]
     host = host_of(hosts[0]) if len(hosts) == 1 else None
     if host is None:
         return Refusal(Code.BAD_REQUEST, "The request needs exactly one valid Host header.", close=True)
+    # Anything but exactly `chunked` is read differently by different servers: an empty one, lists, two of them.
+    if (codings := _values(headers, "Transfer-Encoding")) and [c.strip().lower() for c in codings] != ["chunked"]:
+        return Refusal(Code.BAD_REQUEST, "This Transfer-Encoding is not served.", close=True)
     if not is_loopback(host) and host not in allowed:
         return Refusal(Code.FORBIDDEN, "This Host is not served here; add it to `allowed_hosts` if it should be.")
     origin = headers.get("Origin")
@@ -50,6 +53,12 @@ def check(headers: CIMultiDictProxy[str] | Mapping[str, str], allowed: frozenset
     if headers.get("Sec-Fetch-Site", "").lower() == "cross-site":
         return Refusal(Code.FORBIDDEN, "Cross-site requests are not served.")
     return None
+
+
+def _values(headers: CIMultiDictProxy[str] | Mapping[str, str], name: str) -> list[str]:
+    if isinstance(headers, CIMultiDictProxy):
+        return headers.getall(name, [])
+    return [headers[name]] if name in headers else []
 
 
 def _own_origin(origin: str, allowed: frozenset[str]) -> bool:

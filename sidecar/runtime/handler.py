@@ -78,10 +78,12 @@ class Proxy:
 
     async def _answer(self, call: Call) -> web.StreamResponse:
         shared, request = self._shared, call.request
+        if request.method not in _METHODS:
+            reply = Reply(405, [("Allow", ", ".join(sorted(_METHODS))), *call.says()], body=b"")
+            reply.force_close()  # what follows a CONNECT isn't HTTP any more
+            return reply
         if (refusal := guard.check(request.headers, shared.settings.allowed_hosts)) is not None:
             raise RefusedError(refusal)
-        if request.method not in _METHODS:
-            return Reply(405, [("Allow", ", ".join(sorted(_METHODS))), *call.says()], body=b"")
         path, _, query = request.raw_path.partition("?")
         if path == own.FEEDBACK_PATH:
             return await own.feedback(call, shared)

@@ -64,7 +64,6 @@ def to_provider(
     """
     dropped = _named_by_connection(headers)
     out: CIMultiDict[str] = CIMultiDict()
-    spelt: dict[str, str] = {}  # aiohttp's client loses a duplicate whose name is spelt otherwise
     for name, value in _as_sent(headers, raw):
         low = name.lower()
         if low in _HOP_BY_HOP or low in _FRAMING or low in dropped or low.startswith(_OURS) or low == _CAPABILITY:
@@ -73,7 +72,7 @@ def to_provider(
             continue
         if encoding is not None and low == "accept-encoding":
             continue
-        out.add(spelt.setdefault(low, name), value)
+        out.add(name, value)
     if encoding is not None:
         out.add("Accept-Encoding", encoding)
     return out

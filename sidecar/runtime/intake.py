@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from sidecar.dialects import registry
-from sidecar.dialects.base import Route
+from sidecar.dialects.base import Place, Route
 from sidecar.errors import Code, Refusal, RefusedError
 from sidecar.runtime.body import pieces, read_until
 from sidecar.runtime.call import Call
@@ -29,12 +29,16 @@ async def take_in(call: Call, route: Route, limits: LimitsSpec) -> bytes | None:
     if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
         message = "A body that names a model must not be encoded: send it as it is."
         raise RefusedError(Refusal(Code.BAD_REQUEST, message, http_status=415, close=True))
+
+    def head_passes(head: bytes) -> bool:
+        return registry.may_stream(route, content_type, head)
+
     body, complete = await read_until(
         request,
         call.held,
         limit=limits.body,
         idle_s=limits.body_idle,
-        passes=lambda head: registry.may_stream(route, content_type, head),
+        passes=head_passes if route.endpoint.place is Place.UPLOAD else None,
     )
     if complete:
         return body

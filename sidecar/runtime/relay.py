@@ -102,10 +102,10 @@ class Relay:
             if not stream.done:
                 self._raise_unless_client(exc)
         rest = stream.rest()
+        if not stream.done:
+            raise BrokenAnswerError  # half an event is not sent: ours would be read as its continuation
         if rest:
             await send(rest, watch)
-        if not stream.done:
-            raise BrokenAnswerError
 
     def _raise_unless_client(self, exc: Exception) -> None:
         transport = self._request.transport

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -223,6 +224,13 @@ def _shown(sock: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def fill_standard_descriptors() -> None:
+    """For those that the parent closed: libuv would be given their numbers, and aborts when it closes one of them."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+
+
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     """uvloop's where there is one."""
     try:
@@ -234,5 +242,6 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 def run(settings: Settings) -> int:
     """Serve until a signal. Returns the exit code."""
+    fill_standard_descriptors()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(Lifecycle(settings).run())

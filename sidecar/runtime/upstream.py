@@ -139,9 +139,9 @@ class Upstream:
             )
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
             raise meaning(exc, provider, reused=dial.reused and isinstance(body, bytes | None)) from exc
-        if response.status == 101:
+        if response.status < 200:  # aiohttp waits for the final answer, so this is an unasked 101, or no status at all
             response.close()
-            raise AttemptError(Fault.BROKEN, f"Provider {provider} switched protocols unasked.")
+            raise AttemptError(Fault.BROKEN, f"Provider {provider} sent a status that is no answer.")
         return response
 
     async def dial_socket(

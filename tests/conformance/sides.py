@@ -7,7 +7,7 @@ numbers (`chatcmpl-fake7`) and times are made equal before anything is compared;
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,15 +55,17 @@ Sdk = Any
 Script = Callable[[Sdk, Callable[[str], str]], Awaitable[Any]]
 
 
-def pins(extra: str = "") -> str:
-    """A pin file in which each name of MEANING means its model. `extra` lines may hold `defaults`."""
+def provider_of(model: str) -> str:
+    return {"claude": "anthropic", "gemini": "gemini"}.get(model.partition("-")[0], "openai")
 
-    def provider(model: str) -> str:
-        return {"c": "anthropic", "e": "gemini"}.get(model[0] if model.startswith("claude") else model[1], "openai")
 
-    models = [f"  {model}: {{provider: {provider(model)}, immutable: true}}" for model in MEANING.values()]
-    names = [f"  {name}: {{stable: {model}}}" for name, model in MEANING.items()]
-    return "\n".join(["version: 1", "generation: 7", "unlisted: reject", extra, "models:", *models, "pins:", *names])
+def pins(providers: Collection[str] = ("openai", "anthropic", "gemini"), *, defaults: str = "{}") -> str:
+    """A pin file in which each name of MEANING means its model. `defaults` is that section, as flow YAML."""
+    meaning = {name: model for name, model in MEANING.items() if provider_of(model) in providers}
+    models = [f"  {id}: {{provider: {provider_of(id)}, immutable: true}}" for id in meaning.values()]
+    names = [f"  {name}: {{stable: {model}}}" for name, model in meaning.items()]
+    head = ["version: 1", "generation: 7", "unlisted: reject", f"defaults: {defaults}"]
+    return "\n".join([*head, "models:", *models, "pins:", *names])
 
 
 @dataclass
@@ -140,6 +142,8 @@ def normal(value: Any) -> Any:
             said = normal(value.model_dump(warnings=False))
             request_id = getattr(value, "_request_id", None)
             return {"class": type(value).__name__, "said": said, "request_id": normal(request_id)}
+        case {"headers": dict() as headers, "body": _} if len(value) == 2:  # Gemini's `sdk_http_response`
+            return end_to_end(list(headers.items()))
         case dict():
             return {key: "time" if key in _TIMES and item is not None else normal(item) for key, item in value.items()}
         case list() | tuple():

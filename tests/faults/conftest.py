@@ -22,5 +22,5 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> L
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with staged(tmp_path, limits={"request_headers": "400ms", "body_idle": "400ms"}) as found:
+    async with staged(tmp_path, limits={"request_headers": "400ms", "body_idle": "400ms", "body": "4MiB"}) as found:
         yield found

@@ -64,7 +64,7 @@ class Stage:
 async def staged(
     folder: Path, providers: Mapping[str, Mapping[str, Any]] | None = None, pins: str = PINS, **settings: Any
 ) -> AsyncIterator[Stage]:
-    """Both providers lead to one scripted upstream, told apart by their paths: /openai and /anthropic."""
+    """All providers lead to one scripted upstream, told apart by the names that their paths begin with."""
     upstream = Upstream()
     await upstream.start()
     sections = {
@@ -72,7 +72,10 @@ async def staged(
         "anthropic": {"dialect": "anthropic", "base_url": f"{upstream.url}/anthropic"},
     }
     for name, more in (providers or {}).items():
-        sections[name] = sections.get(name, {}) | dict(more)
+        path = "second/v1" if name == "second" else name
+        dialect = "openai" if name == "second" else name
+        new = {"dialect": dialect, "base_url": f"{upstream.url}/{path}"}
+        sections[name] = sections.get(name, new) | dict(more)
     try:
         async with sidecar(folder, sections, pins=pins, **settings) as running:
             stage = Stage(running, upstream)

@@ -112,19 +112,19 @@ async def test_the_body_phase_has_a_limit(stage: Stage, target: bytes, trickle: 
     await until(lambda: stage.upstream.open == 0)
 
 
-async def _trickle(client: wire.Client) -> None:
+async def _trickle(client: wire.Client, byte: bytes = b" ") -> None:
     while True:
         await asyncio.sleep(0.02)
-        await client.send(b" ")
+        await client.send(byte)
 
 
-@pytest.mark.parametrize("start", [b"", b"P", b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nx-"])
+@pytest.mark.parametrize("start", [b"", b"GET /", b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nx-"])
 async def test_fifty_connections_that_never_finish_their_headers_are_closed(stage: Stage, start: bytes) -> None:
     async def slow() -> None:
         async with wire.connected(stage.port) as client:
             if start:
                 await client.send(start)
-                feeding = asyncio.create_task(_trickle(client))
+                feeding = asyncio.create_task(_trickle(client, b"a"))
             try:
                 assert await client.ended(5) == b""
             finally:
@@ -203,7 +203,6 @@ async def test_connections_over_the_limit_are_shed(tmp_path: Path) -> None:
                 assert await d.ended() == b""
             await a.send(wire.post(wire.chat()))
             assert (await a.answer()).status == 200
-        await until(lambda: not stage.running.lifecycle.shared.metrics is None)
         assert len(stage.upstream.seen) == 4
 
 

@@ -104,7 +104,7 @@ class Client:
             raise EOFError("no answer") from exc
         first, *lines = head[:-4].decode("latin-1").split("\r\n")
         version, status, *_ = first.split(" ")
-        assert version == "HTTP/1.1"
+        assert version in ("HTTP/1.1", "HTTP/1.0", "HTTP/0.9")  # aiohttp answers in the version it was asked in, or 1.0
         pairs = [line.split(":", 1) for line in lines]
         return Answer(int(status), [(name, value.strip()) for name, value in pairs], raw=head)
 

@@ -22,7 +22,7 @@ LIMIT_S = 10.0
 
 @dataclass
 class Running:
-    """A sidecar that serves. `folder` holds its files: sidecar.yaml, pins.yaml, events.jsonl, audit.jsonl, log.jsonl."""
+    """A sidecar that serves. Its `folder` holds sidecar.yaml, pins.yaml, events.jsonl, audit.jsonl, log.jsonl."""
 
     lifecycle: Lifecycle
     folder: Path

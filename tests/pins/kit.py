@@ -64,7 +64,7 @@ def rename(path: Path, text: str) -> None:
 
 
 class Mount:
-    """A ConfigMap volume as Kubernetes' AtomicWriter keeps it: `pins.yaml -> ..data/pins.yaml`, `..data -> ..<time>`."""
+    """A ConfigMap as Kubernetes' AtomicWriter keeps it: `pins.yaml -> ..data/pins.yaml`, `..data -> ..<time>`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -50,7 +50,9 @@ async def test_the_chain_through_two_lives(
 async def test_an_audit_log_that_cannot_be_written_stops_nothing(
     provider: FakeProvider, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    async with sidecar(tmp_path, bases(provider), pins=pins(1), audit={"path": "no/such/folder/audit.jsonl"}) as running:
+    async with sidecar(
+        tmp_path, bases(provider), pins=pins(1), audit={"path": "no/such/folder/audit.jsonl"}
+    ) as running:
         rename(running.pins, pins(2))
         await took(running, 2)
         await until(lambda: [line for line in running.log() if "audit cannot be written" in line["message"]])

@@ -144,9 +144,7 @@ def _refuse(*args: object, **kwargs: object) -> int:
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
-async def test_a_bug_in_the_reading_does_not_end_the_reloading(
-    seven: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_bug_in_the_reading_does_not_end_the_reloading(seven: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object) -> None:
         raise MemoryError
 
@@ -161,9 +159,7 @@ async def test_a_bug_in_the_reading_does_not_end_the_reloading(
     await took(seven, 8)
 
 
-async def test_a_large_file_that_is_slow_to_parse_holds_nobody_up(
-    seven: Running, http: aiohttp.ClientSession
-) -> None:
+async def test_a_large_file_that_is_slow_to_parse_holds_nobody_up(seven: Running, http: aiohttp.ClientSession) -> None:
     """Parsing is done in a thread: requests go on meanwhile."""
     models = "".join(f"  big-{n}-2026-01-01: {{provider: openai}}\n" for n in range(4000))
     rename(seven.pins, pins(8).replace("pins:\n", f"{models}pins:\n", 1))

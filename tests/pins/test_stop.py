@@ -87,7 +87,7 @@ async def test_what_cannot_be_stopped(
     assert generation(seven) == "7"
 
 
-@pytest.mark.parametrize("body", [b"", b"not json", b'{"pin": "chat.core", ', b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b"not json", b'{"pin": "chat.core", ', b"\xff\xfe", b"[" * 50_000])
 async def test_what_is_not_json_is_400(seven: Running, http: aiohttp.ClientSession, body: bytes) -> None:
     async with http.post(f"{seven.admin}/pins/stop", data=body) as answer:
         assert answer.status == 400

@@ -25,6 +25,7 @@ def raw_deflate(data: bytes) -> bytes:
         ("deflate", zlib.compress(BODY)),
         ("deflate", raw_deflate(BODY)),
     ],
+    ids=["identity", "none", "gzip", "GZIP", "deflate", "raw deflate"],
 )
 def test_a_copy_is_inflated(encoding: str, packed: bytes) -> None:
     assert plain(packed, encoding) == BODY
@@ -38,6 +39,7 @@ def test_a_copy_is_inflated(encoding: str, packed: bytes) -> None:
         ("gzip", gzip.compress(BODY)[:-12]),  # cut
         ("gzip", gzip.compress(bytes(INFLATE_CAP + 1))),  # a bomb, or just too large to read
     ],
+    ids=["unknown", "not gzip", "cut", "too large"],
 )
 def test_what_cannot_be_read_stays_unknown(encoding: str, packed: bytes) -> None:
     assert plain(packed, encoding) is None

@@ -1,0 +1,131 @@
+"""What goes wrong at the provider looks to an SDK as it would without us, or, where that would be a lie, clearer."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conformance.calls import ALL, STREAMED, WHOLE, Call
+from tests.conformance.sides import Pair, Script, told
+
+STATUSES = [400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 502, 503, 504, 529]
+
+pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
+
+
+def catching(call: Call, fault: str) -> Script:
+    """The call with a fault; what it raises, of whatever class, is its result."""
+
+    async def script(sdk, model):
+        try:
+            return await call(sdk, model, **{"x-fake-fault": fault})
+        except Exception as exc:
+            return told(exc)
+
+    return script
+
+
+@pytest.mark.parametrize("name", ALL)
+async def test_each_status(pair: Pair, name: str) -> None:
+    """Same class, status, body and headers, `retry-after` and `retry-after-ms` among them."""
+    kind, call = ALL[name]
+
+    async def script(sdk, model):
+        fault = "status={}; retry-after=7; retry-after-ms=70"
+        return {status: await catching(call, fault.format(status))(sdk, model) for status in STATUSES}
+
+    seen = await pair.same(kind, script, bodies=name != "chat-stream")
+    assert [error["status_code"] or error["code"] for error in seen.values()] == STATUSES
+    assert len({error["raised"] for error in seen.values()}) > 1
+
+
+@pytest.mark.parametrize("fault", ["status=429; code=insufficient_quota", "retired", "status=400; code=odd"])
+@pytest.mark.parametrize("name", ALL)
+async def test_codes(pair: Pair, name: str, fault: str) -> None:
+    kind, call = ALL[name]
+    seen = await pair.same(kind, catching(call, fault), bodies=name != "chat-stream")
+    assert "raised" in seen
+
+
+@pytest.mark.parametrize("fault", ["error=0", "error=1", "error=2; code=odd"])
+@pytest.mark.parametrize("name", ALL)
+async def test_the_provider_s_own_error_inside_a_200(pair: Pair, name: str, fault: str) -> None:
+    kind, call = ALL[name]
+    await pair.same(kind, catching(call, fault), bodies=name != "chat-stream")
+
+
+@pytest.mark.parametrize(
+    "fault", ["model=other-9", "nousage", "usage=string", "usage=negative", "usage=huge", "usage=twice", "large=300000"]
+)
+@pytest.mark.parametrize("name", ALL)
+async def test_odd_answers(pair: Pair, name: str, fault: str) -> None:
+    kind, call = ALL[name]
+    await pair.same(kind, catching(call, fault), bodies=name != "chat-stream")
+
+
+@pytest.mark.parametrize("name", WHOLE)
+async def test_gzip(pair: Pair, name: str) -> None:
+    kind, call = WHOLE[name]
+    await pair.same(kind, catching(call, "encoding=gzip"))
+
+
+INTERRUPTED = {
+    "chat-stream": ("APIError", "code"),
+    "response-stream": ("APIError", "code"),
+    "messages-stream": ("APIStatusError", "body"),
+    "generate-stream": ("ServerError", "details"),
+}
+
+
+@pytest.mark.parametrize("fault", ["cut=1", "malformed=1", "eof=1"])
+@pytest.mark.parametrize("name", STREAMED)
+async def test_a_stream_that_breaks_raises(pair: Pair, name: str, fault: str) -> None:
+    """By design (3.5) it ends as the dialect's error event. So the class differs from a direct call's.
+
+    Direct, `eof` is a silent end in every SDK, `cut` a transport error (httpx's own with Anthropic, aiohttp's with
+    Gemini), and with Gemini `malformed` waits for ever, since aiohttp tells nobody of a bad chunk.
+    """
+    kind, call = STREAMED[name]
+    seen = await pair.proxied.play(kind, catching(call, fault))
+    raised, told_in = INTERRUPTED[name]
+    assert seen.result["raised"] == raised
+    assert "sidecar_stream_interrupted" in str(seen.result[told_in]) or "broke off" in str(seen.result[told_in])
+    if (name, fault) != ("generate-stream", "malformed=1"):
+        direct = await pair.direct.play(kind, catching(call, fault))
+        assert isinstance(direct.result, list) is (fault == "eof=1")
+
+
+BEFORE_COMMIT = [(name, fault) for name in WHOLE for fault in ("cut=headers", "cut=0", "cut=1", "malformed=1")]
+BEFORE_COMMIT += [(name, fault) for name in STREAMED for fault in ("cut=headers", "cut=0")]
+
+
+@pytest.mark.parametrize(("name", "fault"), BEFORE_COMMIT)
+async def test_an_answer_that_breaks_before_its_commit_is_a_502(pair: Pair, name: str, fault: str) -> None:
+    """By design (3.5); a direct call has its transport's error, and like it SDKs retry a 502."""
+    kind, call = ALL[name]
+    seen = await pair.proxied.play(kind, catching(call, fault))
+    assert seen.result["raised"] == ("ServerError" if kind == "gemini" else "InternalServerError")
+    assert 502 in (seen.result["status_code"], seen.result["code"])
+    for status, headers in seen.answers:
+        assert status == 502
+        assert dict(headers)["x-sidecar-error"] == "sidecar_upstream_unreachable"
+
+
+@pytest.mark.parametrize("name", WHOLE)
+async def test_half_a_body_that_ends_cleanly_passes_as_it_is(pair: Pair, name: str) -> None:
+    kind, call = WHOLE[name]
+    seen = await pair.same(kind, catching(call, "eof=1"))
+    assert seen["raised"] == "JSONDecodeError"
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_the_sdk_s_own_retries(pair: Pair, times: int) -> None:
+    """As many, with the same headers (`x-stainless-retry-count`), whether they help or not."""
+    for side in (pair.direct, pair.proxied):
+        side.provider.script([{"fault": "status=503; retry-after-ms=10", "times": times}])
+
+    async def script(sdk, model):
+        return await sdk.with_options(max_retries=2).embeddings.create(model=model("embed"), input="a")
+
+    said = await pair.same("openai", script)
+    assert ("raised" in said) is (times == 3)
+    assert len(pair.proxied.provider.ledger.requests) == min(times + 1, 3)

@@ -1,0 +1,229 @@
+"""Faults 39 to 67 of the reliability notes, before and in whole answers. Streams are in test_upstream_streams.py.
+
+Retries, fallbacks and breakers (51, 52) come with issue 2/4: here a provider's error passes as it came. Faults 48, 49,
+57, 59 and 62 have tests of their names in test_hardening_provider_side.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import socket
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+
+from tests.faults import wire
+from tests.faults.stage import PINS, Stage, staged
+from tests.faults.upstream import HEALTHY, JSON, Script, Step
+from tests.faults.wire import chunked, framed, post, request
+
+APP = b"content-type: application/json"
+UNREACHABLE, TIMEOUT = "sidecar_upstream_unreachable", "sidecar_upstream_timeout"
+OK = b"HTTP/1.1 200 OK\r\n"
+ONE_BY_ONE = [step for i in range(len(HEALTHY)) for step in (HEALTHY[i : i + 1], 0.001)]
+
+NO_ANSWER: dict[str, tuple[Script, int, str]] = {
+    "39 reset": ((Step.RST,), 502, UNREACHABLE),
+    "39 closed": ((Step.FIN,), 502, UNREACHABLE),
+    "40 hang": ((Step.HANG,), 504, TIMEOUT),
+    "40 hang in the status line": ((b"HTTP/1.1 2", Step.HANG), 504, TIMEOUT),
+    "40 hang in the headers": ((OK + b"content-type: app", Step.HANG), 504, TIMEOUT),
+    "40 hang in a whole body": ((framed(b"200 OK", JSON, APP)[:-5], Step.HANG), 504, TIMEOUT),
+    "41 headers without end, a byte at a time": ((OK + b"x: ", *[b"a", 0.02] * 100, Step.HANG), 504, TIMEOUT),
+    "42 half a header": ((OK + b"content-le", Step.FIN), 502, UNREACHABLE),
+    "42 SSH": ((b"SSH-2.0-OpenSSH_9.6\r\n", Step.HANG), 502, UNREACHABLE),
+    "42 TLS alert": ((b"\x15\x03\x01\x00\x02\x02\x46", Step.HANG), 502, UNREACHABLE),
+    "42 HTTP/0.9": ((b"<html>hello</html>", Step.FIN), 502, UNREACHABLE),
+    "42 HTTP/2": ((b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", Step.HANG), 502, UNREACHABLE),
+    "42 status 000": ((b"HTTP/1.1 000 No\r\ncontent-length: 0\r\n\r\n", Step.HANG), 502, UNREACHABLE),
+    "42 status of four digits": ((b"HTTP/1.1 2000 OK\r\ncontent-length: 0\r\n\r\n", Step.HANG), 502, UNREACHABLE),
+    "42 unasked 101": ((b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", Step.HANG), 502, UNREACHABLE),
+    "43 nothing but 1xx": ((b"HTTP/1.1 100 Continue\r\n\r\n" * 100, Step.FIN), 502, UNREACHABLE),
+    "44 a header of 200 KB": ((OK + b"x: " + b"a" * 200_000 + b"\r\n\r\n", Step.HANG), 502, UNREACHABLE),
+    "44 five thousand headers": ((OK + b"".join(b"x-%d: 1\r\n" % i for i in range(5000)) + b"\r\n", Step.HANG), 502, UNREACHABLE),
+    "44 headers without end": ((OK, b"x: y\r\n" * 1000, Step.ENDLESS), 502, UNREACHABLE),
+    "45 NUL in a value": ((OK + b"x: a\x00b\r\ncontent-length: 0\r\n\r\n", Step.HANG), 502, UNREACHABLE),
+    "45 CR in a value": ((OK + b"x: a\rset-cookie: b\r\ncontent-length: 0\r\n\r\n", Step.HANG), 502, UNREACHABLE),
+    "46 two lengths": ((OK + b"content-length: 5\r\ncontent-length: 6\r\n\r\nhello!", Step.HANG), 502, UNREACHABLE),
+    "46 length and chunked": ((OK + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", Step.HANG), 502, UNREACHABLE),
+    "46 a length of nonsense": ((OK + b"content-length: five\r\n\r\nhello", Step.HANG), 502, UNREACHABLE),
+    "56 JSON shorter than its length": ((OK + APP + b"\r\ncontent-length: 9999\r\n\r\n" + JSON, Step.FIN), 502, UNREACHABLE),
+    "56 JSON, reset": ((OK + APP + b"\r\ncontent-length: 9999\r\n\r\n" + JSON, 0.05, Step.RST), 502, UNREACHABLE),
+    "56 JSON, no last chunk": ((OK + APP + b"\r\ntransfer-encoding: chunked\r\n\r\n" + chunked(JSON, last=False), Step.FIN), 502, UNREACHABLE),
+    "56 JSON, a bad chunk": ((OK + APP + b"\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}", Step.HANG), 502, UNREACHABLE),
+    "56 an error's body, cut": ((b"HTTP/1.1 500 No\r\n" + APP + b"\r\ncontent-length: 99\r\n\r\n{", Step.FIN), 502, UNREACHABLE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_ANSWER)
+async def test_no_usable_answer(stage: Stage, name: str) -> None:
+    """An error of ours in the caller's dialect, soon, in one attempt, with nothing of the provider's bytes in it."""
+    script, status, code = NO_ANSWER[name]
+    stage.upstream.says(*script)
+    began = time.monotonic()
+    answer = await stage.chat("chat.hasty")
+    assert (answer.status, answer.code, answer.complete) == (status, code, True)
+    assert json.loads(answer.body)["error"]["code"] == code
+    assert answer.get("x-sidecar-attempts") == "1"
+    assert answer.values("set-cookie") == []
+    assert time.monotonic() - began < 3
+    assert len(stage.upstream.seen) == 1
+    async with asyncio.timeout(3):
+        await stage.upstream.seen[0].gone.wait()  # nothing is left open behind it
+
+
+ANSWERED: dict[str, tuple[Script, int, bytes]] = {
+    "41 a byte at a time": (tuple(ONE_BY_ONE), 200, JSON),
+    "43 1xx, twenty thousand times": ((b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" * 20_000 + HEALTHY,), 200, JSON),
+    "47 an empty Connection": ((framed(b"200 OK", JSON, APP, b"connection:"),), 200, JSON),
+    "50 empty error": ((framed(b"404 Not Found", b""),), 404, b""),
+    "53 HTML 502": ((framed(b"502 Bad Gateway", b"<html>bad</html>", b"content-type: text/html"),), 502, b"<html>bad</html>"),
+    "53 HTML 200": ((framed(b"200 OK", b"<html>log in</html>", b"content-type: text/html"),), 200, b"<html>log in</html>"),
+    "54 no JSON": ((framed(b"200 OK", b"{nope", APP),), 200, b"{nope"),
+    "54 nothing": ((framed(b"200 OK", b"", APP),), 200, b""),
+    "54 null": ((framed(b"200 OK", b"null", APP),), 200, b"null"),
+    "54 bad UTF-8": ((framed(b"200 OK", b'{"usage":"\xff"}', APP),), 200, b'{"usage":"\xff"}'),
+    "54 deep": ((framed(b"200 OK", b'{"usage":' + b"[" * 100_000, APP),), 200, b'{"usage":' + b"[" * 100_000),
+    "58 a lie of gzip": ((framed(b"200 OK", JSON, APP, b"content-encoding: gzip"),), 200, JSON),
+    "58 an unknown coding": ((framed(b"200 OK", JSON, APP, b"content-encoding: zz"),), 200, JSON),
+    "60 HTTP/1.0, ended by its close": ((b"HTTP/1.0 200 OK\r\n" + APP + b"\r\n\r\n" + JSON, Step.FIN), 200, JSON),
+    "60 no framing, ended by its close": ((OK + b"\r\n" + JSON, Step.FIN), 200, JSON),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+async def test_odd_answers_pass_byte_for_byte(stage: Stage, name: str) -> None:
+    script, status, body = ANSWERED[name]
+    stage.upstream.says(*script)
+    answer = await stage.chat()
+    assert (answer.status, answer.body, answer.complete, answer.code) == (status, body, True, None)
+    assert len(stage.upstream.seen) == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 502, 503, 504, 529])
+async def test_50_51_errors_pass_as_they_came(stage: Stage, status: int) -> None:
+    body = b'{"error" : {"message":"no","type":"x","code":null}}\n'
+    stage.upstream.says(framed(b"%d Its Own Words" % status, body, APP, b"x-request-id: r1", b"request-id: r2"))
+    answer = await stage.chat()
+    assert (answer.status, answer.body, answer.code) == (status, body, None)
+    assert answer.raw.startswith(b"HTTP/1.1 %d Its Own Words\r\n" % status)
+    assert (answer.get("x-request-id"), answer.get("request-id")) == ("r1", "r2")
+    assert len(stage.upstream.seen) == 1
+
+
+@pytest.mark.parametrize("after", [b"7", b"86400", b"Wed, 21 Oct 2099 07:28:00 GMT", b"soon", b"-1", b""])
+async def test_52_retry_after_is_kept_and_not_slept(stage: Stage, after: bytes) -> None:
+    stage.upstream.says(framed(b"429 Slow", b"{}", b"retry-after: " + after, b"retry-after-ms: 12"))
+    began = time.monotonic()
+    answer = await stage.chat()
+    assert (answer.status, answer.get("retry-after"), answer.get("retry-after-ms")) == (429, after.decode(), "12")
+    assert time.monotonic() - began < 3
+
+
+async def test_47_hop_by_hop_headers_end_here(stage: Stage) -> None:
+    lines = [APP, b"connection: keep-alive, X-Internal", b"connection: x-too", b"x-internal: 1", b"x-too: 1", b"keep-alive: timeout=5",
+             b"proxy-authenticate: Basic", b"upgrade: h2", b"trailer: x", b"x-kept: 1", b"x-sidecar-model: forged"]  # fmt: skip
+    stage.upstream.says(framed(b"200 OK", JSON, *lines))
+    answer = await stage.chat()
+    names = {name.lower() for name, _ in answer.headers if not name.startswith("x-sidecar")}
+    assert names == {"content-type", "content-length", "x-kept"}
+    assert answer.values("x-sidecar-model") == ["gpt-5.4-2025-11-02"]
+
+
+USAGES = ['{"prompt_tokens":1e30,"completion_tokens":-5}', '{"prompt_tokens":"many"}', "null", "7", "[]", "{}",
+          '{"prompt_tokens":' + "9" * 5000 + "}", '{"prompt_tokens":true,"completion_tokens":1.5}']  # fmt: skip
+
+
+@pytest.mark.parametrize("usage", USAGES)
+async def test_55_nonsense_usage_counts_as_nothing(stage: Stage, usage: str) -> None:
+    body = b'{"model":"gpt-5.4-2025-11-02","choices":[],"usage":' + usage.encode() + b"}"
+    stage.upstream.says(framed(b"200 OK", body, APP))
+    assert (await stage.chat()).body == body
+    event = await stage.running.event()
+    for field in ("tokens_prompt", "tokens_completion"):
+        assert event[field] is None or 0 <= event[field] <= 1
+
+
+async def test_58_gzip_is_metered_from_a_copy(stage: Stage) -> None:
+    for data, coding in ((gzip.compress(JSON), b"gzip"), (zlib.compress(JSON), b"deflate")):
+        stage.upstream.says(framed(b"200 OK", data, APP, b"content-encoding: " + coding))
+        answer = await stage.chat("chat.core", b"accept-encoding: gzip, deflate, br, zstd")
+        assert (answer.body, answer.get("content-encoding")) == (data, coding.decode())
+    assert stage.upstream.seen[0].values("accept-encoding") == ["gzip, deflate"]
+    event = await stage.running.event(count=2)
+    assert (event["tokens_prompt"], event["tokens_completion"]) == (3, 1)
+
+
+async def test_58_a_gzip_bomb_is_passed_and_not_inflated(stage: Stage) -> None:
+    bomb = gzip.compress(b"\0" * (256 << 20), 1)
+    stage.upstream.says(framed(b"200 OK", bomb, APP, b"content-encoding: gzip"))
+    before = _memory()
+    answer = await stage.chat("chat.core", b"accept-encoding: gzip")
+    assert answer.body == bomb
+    assert _memory() - before < 100 << 20, "the notes allow 150 MiB for more than twice as much"
+
+
+def _memory() -> int:
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM"))
+
+
+@pytest.mark.parametrize("kind", [APP, b"content-type: text/plain"])
+async def test_58_an_endless_body_is_bounded(stage: Stage, kind: bytes) -> None:
+    """It streams on as far as the client reads, and ends when the client leaves."""
+    stage.upstream.says(OK + kind + b"\r\ntransfer-encoding: chunked\r\n\r\n", chunked(b"x" * 65536, last=False), Step.ENDLESS)
+    shared = stage.running.lifecycle.shared
+    async with wire.connected(stage.port, receive_buffer=65536) as client:
+        await client.send(post(wire.chat()))
+        for _ in range(200):
+            assert await client.reader.read(65536)
+            assert shared.buffers.used <= 9 << 20
+    async with asyncio.timeout(1):
+        await stage.upstream.seen[0].gone.wait()
+
+
+@pytest.mark.parametrize("end", [(), (0.05, Step.FIN)])
+@pytest.mark.parametrize("target", [b"/v1/chat/completions", b"/v1/anything"])
+async def test_61_an_early_413_reaches_the_client(stage: Stage, target: bytes, end: Script) -> None:
+    """Not EPIPE, not 502: the provider has said what is wrong."""
+    stage.upstream.early = True
+    stage.upstream.says(framed(b"413 Too Large", b'{"error":{"message":"too large"}}', APP), *end)
+    async with wire.connected(stage.port) as client:
+        sending = asyncio.create_task(client.send(post(wire.chat(user="x" * 3_000_000), target=target)))
+        answer = await client.answer()
+        assert (answer.status, answer.body) == (413, b'{"error":{"message":"too large"}}')
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+async def test_56_an_answer_of_another_media_type_breaks_off(stage: Stage) -> None:
+    stage.upstream.says(OK + b"content-type: text/csv\r\ncontent-length: 9\r\n\r\na,b", 0.05, Step.FIN)
+    answer = await stage.ask(request(b"GET", b"/v1/files/f1/content"))
+    assert (answer.status, answer.body, answer.complete) == (200, b"a,b", False)
+    event = await stage.running.event()
+    assert event["error"] == "sidecar_stream_interrupted"
+
+
+async def test_40_a_hung_connect_is_a_504(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener whose queue is full swallows our SYN."""
+    monkeypatch.setenv("SOME_KEY", "k")
+    pins = PINS.replace("pins:\n", "  gpt-5.5-2026-01-15: {provider: second}\npins:\n").replace(
+        "  assistant:", "  chat.far: {stable: gpt-5.5-2026-01-15, timeouts: {connect: 300ms}}\n  assistant:"
+    )
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        plugs = [asyncio.create_task(asyncio.open_connection(*address)) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        far = {"second": {"base_url": f"http://127.0.0.1:{address[1]}/v1", "api_key_env": "SOME_KEY"}}
+        async with staged(tmp_path, far, pins) as stage:
+            answer = await stage.chat("chat.far")
+            assert (answer.status, answer.code) == (504, TIMEOUT)
+            assert stage.upstream.seen == []
+        for plug in plugs:
+            plug.cancel()
+        for made in await asyncio.gather(*plugs, return_exceptions=True):
+            if isinstance(made, tuple):
+                made[1].close()
