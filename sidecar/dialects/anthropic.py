@@ -186,6 +186,11 @@ def reading(endpoint: Endpoint, body: bytes) -> Reading:  # noqa: ARG001 - all a
     return Reading(normal_usage(answer.get("usage")), text_of(answer.get("model")))
 
 
+def reading_ends(endpoint: Endpoint, head: bytes, last: bytes) -> Reading:  # noqa: ARG001 - all alike
+    served = first_text(head, "model") or first_text(last, "model")
+    return Reading(normal_usage(last_object(last, "usage")), served)
+
+
 def models_page(models: Sequence[Listed], query: Mapping[str, str]) -> bytes:
     """Anthropic's cursors: `after_id` or `before_id`, `limit` 1 to 1000 (20). Raises RefusedError for others."""
     limit = query.get("limit", "20")

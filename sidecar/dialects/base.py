@@ -13,6 +13,9 @@ from typing import Protocol
 from sidecar.core.facts import Ask, Usage
 from sidecar.errors import Refusal
 
+FETCH = "fetch_response"
+"""The operation (OTel's name) of fetching an answer that was made before."""
+
 
 class Place(Enum):
     """Where the model stands in a request."""
@@ -136,6 +139,10 @@ class Dialect(Protocol):
 
     def reading(self, endpoint: Endpoint, body: bytes) -> Reading:
         """Usage and served model of a whole JSON answer; never raises."""
+        ...
+
+    def reading_ends(self, endpoint: Endpoint, head: bytes, last: bytes) -> Reading:
+        """The same of an answer too large to be held, from its first and last bytes; never raises."""
         ...
 
     def models_page(self, models: Sequence[Listed], query: Mapping[str, str]) -> bytes:

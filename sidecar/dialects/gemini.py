@@ -192,6 +192,11 @@ def reading(endpoint: Endpoint, body: bytes) -> Reading:  # noqa: ARG001 - all a
     return Reading(usage, served)
 
 
+def reading_ends(endpoint: Endpoint, head: bytes, last: bytes) -> Reading:  # noqa: ARG001 - all alike
+    served = first_text(head, "modelVersion") or first_text(last, "modelVersion")
+    return Reading(normal_usage(last_object(last, "usageMetadata")), served)
+
+
 def models_page(models: Sequence[Listed], query: Mapping[str, str]) -> bytes:
     """`pageSize` (50, at most 1000 are given), `pageToken`: an offset. Raises RefusedError for others."""
     size, token = query.get("pageSize") or "50", query.get("pageToken") or "0"

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from sidecar.dialects.base import Endpoint, Listed, Place, Reading
-from sidecar.dialects.meters import loads, openai_usage, text_of
+from sidecar.dialects.base import FETCH, Endpoint, Listed, Place, Reading
+from sidecar.dialects.meters import first_text, last_object, loads, openai_usage, text_of
 from sidecar.dialects.openai_chat import ChatMeter
 from sidecar.dialects.openai_responses import TypedMeter, failure
 from sidecar.dialects.paths import lookup
@@ -20,7 +20,6 @@ from sidecar.errors import Code, Refusal
 NAME = "openai"
 CREDENTIAL_HEADER = "authorization"
 
-_FETCH = "fetch_response"
 _RESPONSES = Endpoint("responses", "chat", Place.JSON, meter=TypedMeter)  # a stored prompt can name the model
 
 # Paths without a leading /v1. "*" is one segment.
@@ -31,10 +30,10 @@ _ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "responses"): Endpoint("responses/socket", "chat", Place.FRAMES),
     ("POST", "responses/input_tokens"): Endpoint("responses/input_tokens", place=Place.JSON),
     ("POST", "responses/compact"): Endpoint("responses/compact", "chat", Place.JSON),
-    ("GET", "responses/*"): Endpoint("responses/get", _FETCH, meter=TypedMeter),
-    ("DELETE", "responses/*"): Endpoint("responses/delete", _FETCH),
-    ("POST", "responses/*/cancel"): Endpoint("responses/cancel", _FETCH),
-    ("GET", "responses/*/input_items"): Endpoint("responses/input_items", _FETCH),
+    ("GET", "responses/*"): Endpoint("responses/get", FETCH, meter=TypedMeter),
+    ("DELETE", "responses/*"): Endpoint("responses/delete", FETCH),
+    ("POST", "responses/*/cancel"): Endpoint("responses/cancel", FETCH),
+    ("GET", "responses/*/input_items"): Endpoint("responses/input_items", FETCH),
     ("POST", "embeddings"): Endpoint("embeddings", "embeddings", Place.JSON, True),
     ("POST", "moderations"): Endpoint("moderations", "moderation", Place.JSON),
     ("POST", "images/generations"): Endpoint("images/generations", "image_generation", Place.JSON, meter=TypedMeter),
@@ -87,13 +86,16 @@ def refuse_in_stream(refusal: Refusal, request_id: str, endpoint: Endpoint) -> b
     return b"data: " + refuse(refusal, request_id) + b"\n\n"
 
 
-def reading(endpoint: Endpoint, body: bytes) -> Reading:
-    """A fetched response tells its model but no usage: it was counted when it was made, or would be at each fetch."""
+def reading(endpoint: Endpoint, body: bytes) -> Reading:  # noqa: ARG001 - all alike
     answer = loads(body) if b'"usage"' in body or b'"model"' in body else None
     if not isinstance(answer, dict):
         return Reading(None, None)
-    usage = None if endpoint.operation == _FETCH else openai_usage(answer.get("usage"))
-    return Reading(usage, text_of(answer.get("model")))
+    return Reading(openai_usage(answer.get("usage")), text_of(answer.get("model")))
+
+
+def reading_ends(endpoint: Endpoint, head: bytes, last: bytes) -> Reading:  # noqa: ARG001 - all alike
+    served = first_text(head, "model") or first_text(last, "model")
+    return Reading(openai_usage(last_object(last, "usage")), served)
 
 
 def models_page(models: Sequence[Listed], query: Mapping[str, str]) -> bytes:  # noqa: ARG001 - OpenAI doesn't page

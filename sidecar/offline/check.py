@@ -54,7 +54,8 @@ def _report(args: argparse.Namespace, pins: Pins | None, problems: tuple[Problem
         return
     print_problems(problems)
     if pins is None:
-        print(f"{args.file}: cannot be used, {len(problems)} problem{'s' if len(problems) > 1 else ''}")
+        errors = sum(problem.severity == "error" for problem in problems)
+        print(f"{args.file}: cannot be used, {errors} problem{'s' if errors > 1 else ''}")
         return
     names = f"{len(pins.pins)} pins, {len(pins.aliases)} aliases, {len(pins.models)} models"
     print(f"{args.file}: {'good' if ok else 'has warnings'}, generation {pins.generation}, {names}")

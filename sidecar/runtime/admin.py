@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,17 +16,20 @@ import orjson
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
-from sidecar.compose import resolve
+from sidecar.compose import Snapshot, resolve
 from sidecar.core.facts import Ask, Exchange
 from sidecar.dialects import registry
 from sidecar.errors import Code, Refusal, RefusedError, bad_request
 from sidecar.runtime import guard
 from sidecar.runtime.body import Buffers, Held, read_whole
+from sidecar.runtime.own import by_policy
 from sidecar.runtime.reply import Reply, json_reply, refusal_reply
 from sidecar.runtime.shared import Shared
-from sidecar.settings.pins import Model, Pin, Pins, UnknownVariant
+from sidecar.settings.pins import Model, Pin, UnknownVariant
 
 _BODY_BYTES = 64 * 1024
+_SCRAPE_GAP_S = 0.05
+"""Scrapes are rendered one by one, and not more often: a hasty scraper waits, but none is told what was."""
 
 Route = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -38,6 +42,8 @@ class Admin:
         self._ready = ready
         self._full = full
         self._buffers = Buffers(16 * _BODY_BYTES)
+        self._scraping = asyncio.Lock()
+        self._next_scrape_at = 0.0
         self._routes: dict[tuple[str, str], Route] = {
             ("GET", "/healthz"): self._healthz,
             ("GET", "/readyz"): self._readyz,
@@ -78,7 +84,10 @@ class Admin:
 
     async def _metrics(self, request: BaseRequest) -> Reply:
         # Rendering thousands of series takes tens of milliseconds: in a thread, so that no stream waits for it.
-        body, kind = await asyncio.to_thread(self._shared.metrics.render, request.headers.get("Accept", ""))
+        async with self._scraping:
+            await asyncio.sleep(self._next_scrape_at - self._shared.now())
+            body, kind = await asyncio.to_thread(self._shared.metrics.render, request.headers.get("Accept", ""))
+            self._next_scrape_at = self._shared.now() + _SCRAPE_GAP_S
         return Reply(200, [("Content-Type", kind)], body=body)
 
     async def _pins(self, request: BaseRequest) -> Reply:  # noqa: ARG002
@@ -91,7 +100,7 @@ class Admin:
             "degraded": pinned.degraded,
         }
         if pinned.snapshot is not None:
-            status |= described(pinned.snapshot.pins)
+            status |= described(pinned.snapshot)
         return json_reply(200, orjson.dumps(status, option=orjson.OPT_INDENT_2))
 
     async def _resolve(self, request: BaseRequest) -> Reply:
@@ -150,9 +159,10 @@ def _when(epoch_s: float | None) -> str | None:
     return None if epoch_s is None else datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds")
 
 
-def described(pins: Pins) -> dict[str, Any]:
+def described(snapshot: Snapshot) -> dict[str, Any]:
     """What /pins tells: each name and what it means now."""
-    names: dict[str, Any] = {name: _described(pin) for name, pin in pins.pins.items()}
+    pins = snapshot.pins
+    names: dict[str, Any] = {name: _described(pin, snapshot) for name, pin in pins.pins.items()}
     names |= {name: {"kind": "alias", "model": model.id} for name, model in pins.aliases.items() if name not in names}
     names |= {m.id: {"kind": "catalogued", "model": m.id} for m in pins.models.values() if m.id not in names}
     return {
@@ -168,9 +178,15 @@ def described(pins: Pins) -> dict[str, Any]:
     }
 
 
-def _described(pin: Pin) -> dict[str, Any]:
+def _described(pin: Pin, snapshot: Snapshot) -> dict[str, Any]:
     if pin.stable is None:
-        return {"kind": "policy", "policy": str(pin.rule)}
+        assert pin.rule is not None
+        fitting = {dialect: by_policy(snapshot, pin.name, dialect) for dialect in registry.DIALECTS}
+        return {
+            "kind": "policy",
+            "policy": {key: value for key, value in asdict(pin.rule).items() if value is not None},
+            "models": {dialect: model.id for dialect, model in fitting.items() if model is not None},
+        }
     arms = [
         {"variant": arm.name, "model": arm.model.id, "percent": (arm.end - arm.start) / 100, "start": arm.start / 100}
         for arm in pin.arms

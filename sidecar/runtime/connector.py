@@ -20,7 +20,9 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.helpers import _EXC_SENTINEL as _NO_CAUSE
+from aiohttp.http import RawResponseMessage
 from aiohttp.resolver import ThreadedResolver
+from aiohttp.streams import StreamReader
 from aiohttp.tracing import Trace
 
 KEEPALIVE_S = 15.0
@@ -29,15 +31,16 @@ REFUSAL_BYTES = 64 * 1024
 
 
 class Dial:
-    """How one attempt got its connection. `refusal` is the body of a refused WebSocket upgrade."""
+    """How one attempt got its connection. `refusal` is the body of a refused WebSocket upgrade, with its headers."""
 
-    __slots__ = ("fresh", "refusal", "reused", "socket")
+    __slots__ = ("fresh", "refusal", "refusal_headers", "reused", "socket")
 
     def __init__(self, *, fresh: bool, socket: bool = False) -> None:
         self.fresh = fresh
         self.socket = socket
         self.reused = False
         self.refusal = b""
+        self.refusal_headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 DIAL: ContextVar[Dial] = ContextVar("dial")
@@ -58,6 +61,11 @@ class GuardedHandler(ResponseHandler):
             self.abort()
             return
         super().data_received(data)
+
+    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        if data[0].code < 100:  # no status at all: whoever speaks so isn't asked again on this connection
+            self.force_close()
+        super().feed_data(data, size)
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException = _NO_CAUSE) -> None:
         """A malformed chunk would leave whoever reads the body waiting: aiohttp tells only who waits for headers."""
@@ -93,7 +101,9 @@ class HandshakeResponse(ClientResponse):
         response = await super().start(connection)
         dial = DIAL.get()
         if dial.socket and self.status != 101:
-            dial.refusal = await self.content.read(REFUSAL_BYTES)
+            dial.refusal_headers = self.raw_headers
+            while len(dial.refusal) < REFUSAL_BYTES and (piece := await self.content.readany()):
+                dial.refusal += piece
         return response
 
 

@@ -19,7 +19,7 @@ from sidecar.dialects.base import Endpoint
 from sidecar.errors import Code, Refusal, RefusedError
 from sidecar.runtime.body import Held
 from sidecar.runtime.connector import Dial
-from sidecar.runtime.stream import Stream
+from sidecar.runtime.stream import Ends, Stream
 from sidecar.runtime.upstream import AttemptError, Shipment, Upstream, meaning
 from sidecar.runtime.watch import Watch
 
@@ -41,6 +41,7 @@ class Answer:
     held: bytes
     complete: bool
     stream: Stream | None = None
+    ends: Ends | None = None  # of a JSON answer that passes without being held
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,8 @@ class Driver:
                 return await self._event_stream(attempt, response)
             if self._is_held(response):
                 return await self._whole_json(attempt, response)
-            self._answers[attempt.number] = Answer(attempt, response, b"", complete=False)
+            ends = Ends(b"") if is_json(response) and not is_encoded(response) else None
+            self._answers[attempt.number] = Answer(attempt, response, b"", complete=False, ends=ends)
             return self._race.release(attempt, monotonic())
         except AttemptError as exc:
             attempt.reused = dial.reused
@@ -139,10 +141,9 @@ class Driver:
         )
 
     def _is_held(self, response: aiohttp.ClientResponse) -> bool:
-        kind = media_type(response)
         if self._plan.streams_json or response.method == "HEAD" or response.status in (204, 304):
             return False
-        return kind == "application/json" or kind.endswith("+json")
+        return is_json(response)
 
     async def _error_answer(self, attempt: Attempt, response: aiohttp.ClientResponse) -> list[Command]:
         body, complete = b"", True
@@ -157,7 +158,8 @@ class Driver:
 
     async def _whole_json(self, attempt: Attempt, response: aiohttp.ClientResponse) -> list[Command]:
         body, complete = await self._read(attempt, response)
-        self._answers[attempt.number] = Answer(attempt, response, body, complete)
+        ends = None if complete or is_encoded(response) else Ends(body)
+        self._answers[attempt.number] = Answer(attempt, response, body, complete, ends=ends)
         return self._race.useful(attempt, monotonic()) if complete else self._race.release(attempt, monotonic())
 
     async def _event_stream(self, attempt: Attempt, response: aiohttp.ClientResponse) -> list[Command]:
@@ -209,6 +211,11 @@ class Driver:
 
 def media_type(response: aiohttp.ClientResponse) -> str:
     return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def is_json(response: aiohttp.ClientResponse) -> bool:
+    kind = media_type(response)
+    return kind == "application/json" or kind.endswith("+json")
 
 
 def is_encoded(response: aiohttp.ClientResponse) -> bool:

@@ -162,7 +162,14 @@ class Proxy:
                 answer = await driver.run()
                 call.answered_at = shared.now()
                 call.status = answer.response.status
-                relay = Relay(call.request, answer, call.says(), lambda: call.sent_first(shared.now()))
+                attempt = answer.attempt
+                relay = Relay(
+                    call.request,
+                    answer,
+                    call.says(),
+                    on_first=lambda: call.sent_first(shared.now()),
+                    on_useful=lambda: race.useful(attempt, shared.now()),
+                )
                 await relay.run(watch)
             self._ended(race, answer)
             return relay.reply

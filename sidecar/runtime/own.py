@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 import orjson
 
+from sidecar.compose import Snapshot, resolve
+from sidecar.core.facts import Ask, Exchange
 from sidecar.dialects.base import Listed
 from sidecar.errors import bad_request
 from sidecar.runtime.body import read_whole
 from sidecar.runtime.reply import Reply, json_reply
-from sidecar.settings.pins import Model, Pin, Pins
+from sidecar.settings.pins import Model
 
 if TYPE_CHECKING:
     from sidecar.runtime.call import Call
@@ -31,34 +32,36 @@ def models(call: Call, shared: Shared) -> Reply:
     snapshot, route = call.snapshot, call.route
     assert snapshot is not None
     assert route is not None
-    listed = names(snapshot.pins, route.dialect, route.provider, int(shared.pinned.loaded_at or 0))
+    listed = names(snapshot, route.dialect, route.provider, int(shared.pinned.loaded_at or 0))
     page = call.dialect.models_page(listed, dict(parse_qsl(route.query)))
     call.status = 200
     return json_reply(200, page, call.says())
 
 
-def names(pins: Pins, dialect: str, provider: str | None, created: int) -> list[Listed]:
+def names(snapshot: Snapshot, dialect: str, provider: str | None, created: int) -> list[Listed]:
     """Pins, aliases and catalogued ids of a dialect (and provider), in file order, each name once."""
+    pins = snapshot.pins
 
     def fits(model: Model) -> bool:
         return model.dialect == dialect and (provider is None or model.provider == provider)
 
     found: dict[str, Listed] = {}
     for pin in pins.pins.values():
-        entry = _pin(pin, pins, fits, created)
-        if entry is not None:
-            found[pin.name] = entry
+        model = pin.stable if pin.stable is not None else by_policy(snapshot, pin.name, dialect, provider)
+        if model is not None and fits(model):
+            found[pin.name] = Listed(pin.name, model.id, model.provider, created)
     for name, model in (*pins.aliases.items(), *((m.id, m) for m in pins.models.values())):
         if fits(model):
             found.setdefault(name, Listed(name, model.id, model.provider, created))
     return list(found.values())
 
 
-def _pin(pin: Pin, pins: Pins, fits: Callable[[Model], bool], created: int) -> Listed | None:
-    if pin.stable is not None:
-        return Listed(pin.name, pin.stable.id, pin.stable.provider, created) if fits(pin.stable) else None
-    fitting = [m for m in pins.models.values() if fits(m)]
-    return Listed(pin.name, "by policy", fitting[0].provider, created) if fitting else None
+def by_policy(snapshot: Snapshot, name: str, dialect: str, provider: str | None = None) -> Model | None:
+    """The model that a policy pin means at this moment for requests in a dialect; None where nothing fits."""
+    x = Exchange("models", Ask(dialect=dialect, name=name, provider=provider, required=True), 0.0)
+    if resolve(snapshot, x) is not None:
+        return None
+    return snapshot.pins.models.get(x.targets[0].model or "")
 
 
 async def feedback(call: Call, shared: Shared) -> Reply:

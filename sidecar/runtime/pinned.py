@@ -128,7 +128,8 @@ class Pinned:
             return
         self._refused = told
         self._metrics.reload("rejected")
-        log.error("pin file refused, the last good one stays: %s", reason)
+        stays = "the last good one stays" if self.snapshot is not None else "and there is none to serve from yet"
+        log.error("pin file refused, %s: %s", stays, reason)
         self._audit.swap(result="rejected", generation=generation, sha256=sha256, changes=(), reason=reason)
         self._events.swap(result="rejected", generation=generation, sha256=sha256, changes=(), reason=reason)
 

@@ -28,9 +28,12 @@ class BrokenAnswerError(Exception):
 
 
 class Relay:
-    """Sends one answer. `on_first` is called when the first byte was handed to the client's socket."""
+    """Sends one answer. `on_first` is called when the first byte was handed to the client's socket.
 
-    __slots__ = ("_on_first", "_request", "answer", "reply")
+    `on_useful` is called once, at the first useful event of a stream that was committed before it.
+    """
+
+    __slots__ = ("_on_first", "_on_useful", "_request", "answer", "reply")
 
     def __init__(
         self,
@@ -38,10 +41,12 @@ class Relay:
         answer: Answer,
         ours: Sequence[tuple[str, str]],
         on_first: Callable[[], None],
+        on_useful: Callable[[], object],
     ) -> None:
         self._request = request
         self.answer = answer
         self._on_first = on_first
+        self._on_useful = on_useful
         response = answer.response
         headers = to_client(response.headers, response.raw_headers)
         headers.extend(ours)
@@ -73,10 +78,12 @@ class Relay:
         await reply.write_eof()
 
     async def _bytes(self, watch: Watch) -> None:
-        read, send = self.answer.response.content.readany, self.reply.send
+        read, send, ends = self.answer.response.content.readany, self.reply.send, self.answer.ends
         try:
             while chunk := await read():
                 watch.byte()
+                if ends is not None:
+                    ends.feed(chunk)
                 await send(chunk, watch)
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
             self._raise_unless_client(exc)
@@ -94,6 +101,8 @@ class Relay:
                 data = stream.feed(chunk)
                 if stream.useful:
                     watch.useful()
+                    if self.answer.attempt.first_at is None:
+                        self._on_useful()
                 if data:
                     await send(data, watch)
                 if stream.done and not was_done:
@@ -123,7 +132,6 @@ class Relay:
         try:
             async with asyncio.timeout(LAST_WORDS_S):
                 await reply.write(event(refusal))
-                await reply.write_eof()
+                await reply.write_eof()  # a whole message: the connection serves the client's next request
         except (TimeoutError, ConnectionError):
             reply.abort()
-        reply.force_close()

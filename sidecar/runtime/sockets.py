@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import aiohttp
-from aiohttp import WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 
 from sidecar.core.facts import Attempt, Exchange, Fault, Usage
 from sidecar.core.race import Race
@@ -58,7 +58,7 @@ class Sockets:
             attempt.status = refused.status
             race.failed(attempt, Fault.CALLER if refused.status < 500 else Fault.OVERLOAD, self._shared.now())
             call.status = refused.status
-            headers = to_client(refused.headers)
+            headers = to_client(refused.headers, refused.raw_headers)
             headers.extend(call.says())
             return Reply(refused.status, headers.items(), body=refused.body)
         except (AttemptError, TimeoutError) as exc:
@@ -100,13 +100,21 @@ class Sockets:
         attempt.status = call.status = 101
         await client.prepare(call.request)
         race.release(attempt, self._shared.now())
-        tunnel = Tunnel(client, upstream, self._rewriter(call), attempt)
-        await tunnel.run()
-        if attempt.result is None:
+        tunnel = Tunnel(client, upstream, self._rewriter(call, attempt), attempt)
+        end = await tunnel.run()
+        # Judged before the other side is told, since a client that leaves then ends this task.
+        if end.code is not None:
             race.ended(attempt, self._shared.now())
+        elif end.by_client:
+            call.client_gone = True
+            race.gone(self._shared.now())
+        else:
+            call.refusal = Refusal(Code.INTERRUPTED, "The provider's socket broke off.")
+            race.failed(attempt, Fault.BROKEN, self._shared.now())
+        await tunnel.close(end)
         return client
 
-    def _rewriter(self, call: Call) -> Callable[[str], str]:
+    def _rewriter(self, call: Call, attempt: Attempt) -> Callable[[str], str]:
         """Rewrites the model in a client's frame. Raises RefusedError where the name leads nowhere."""
         snapshot, x = call.snapshot, call.exchange
         assert snapshot is not None
@@ -126,13 +134,30 @@ class Sockets:
                 )
             if x.pin is None:
                 x.pin, x.kind, x.variant, x.why = asked.pin, asked.kind, asked.variant, asked.why
+                attempt.target = target  # the first model that is named stands for the whole conversation
             return target.model or name
 
         return lambda text: str(frames.rewrite_frame(text, resolve))
 
 
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a socket ended: by whom, and with which close code; without one the connection was just gone."""
+
+    by_client: bool
+    code: int | None = None
+    reason: bytes = b""
+
+    @classmethod
+    def told(cls, message: WSMessage, *, by_client: bool) -> End:
+        """Of a message that is no frame to pass on. A close frame without a code is an ordinary end."""
+        if message.type is not WSMsgType.CLOSE:
+            return cls(by_client)
+        return cls(by_client, message.data or aiohttp.WSCloseCode.OK, (message.extra or "").encode())
+
+
 class Tunnel:
-    """Frames both ways until one side closes; its close code reaches the other."""
+    """Frames both ways until one side closes (`run`); its close code then reaches the other (`close`)."""
 
     def __init__(
         self,
@@ -146,59 +171,72 @@ class Tunnel:
         self._rewrite = rewrite
         self._attempt = attempt
 
-    async def run(self) -> None:
-        """Ends when either side has closed."""
+    async def run(self) -> End:
+        """Pass frames on until either side has ended."""
         pumps = [asyncio.create_task(self._up(), name="ws-up"), asyncio.create_task(self._down(), name="ws-down")]
         try:
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            return next(iter(done)).result()
         finally:
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
 
-    async def _up(self) -> None:
-        async for message in self._client:
-            match message.type:
-                case WSMsgType.TEXT:
-                    try:
-                        text = self._rewrite(message.data)
-                    except RefusedError as exc:
-                        await self._client.send_str(refused_frame(exc.refusal))
-                        continue
-                    await self._upstream.send_str(text)
-                case WSMsgType.BINARY:
-                    await self._upstream.send_bytes(message.data)
-                case WSMsgType.PING:
-                    await self._upstream.ping(message.data)
-                case WSMsgType.PONG:
-                    await self._upstream.pong(message.data)
-                case WSMsgType.CLOSE:
-                    await self._client.close()
-                    await self._upstream.close(code=message.data or 1000, message=(message.extra or "").encode())
-                    return
-                case _:
-                    return
+    async def close(self, end: End) -> None:
+        """Tell the side that doesn't know yet, and answer the one that closed."""
+        if end.by_client:
+            await self._upstream.close(code=end.code or aiohttp.WSCloseCode.GOING_AWAY, message=end.reason)
+            await self._client.close(code=end.code or aiohttp.WSCloseCode.OK)
+            return
+        await self._upstream.close(code=end.code or aiohttp.WSCloseCode.OK)
+        if end.code is not None:
+            await self._client.close(code=end.code, message=end.reason)
+        else:  # a silence isn't an end: say so
+            await self._client.close(code=aiohttp.WSCloseCode.INTERNAL_ERROR, message=Code.INTERRUPTED.encode())
 
-    async def _down(self) -> None:
-        async for message in self._upstream:
-            match message.type:
-                case WSMsgType.TEXT:
-                    self._meter(frames.frame_reading(message.data))
-                    await self._client.send_str(message.data)
-                case WSMsgType.BINARY:
-                    await self._client.send_bytes(message.data)
-                case WSMsgType.PING:
-                    await self._client.ping(message.data)
-                case WSMsgType.PONG:
-                    await self._client.pong(message.data)
-                case WSMsgType.CLOSE:
-                    await self._upstream.close()
-                    await self._client.close(code=message.data or 1000, message=(message.extra or "").encode())
-                    return
-                case _:
-                    break
-        # The provider's side broke without a close frame: say so to the client, since a silence isn't an end.
-        await self._client.close(code=aiohttp.WSCloseCode.INTERNAL_ERROR, message=Code.INTERRUPTED.encode())
+    async def _up(self) -> End:
+        upstream = self._upstream
+        while True:  # not `async for`, which ends at a close frame without showing it
+            message = await self._client.receive()
+            try:
+                match message.type:
+                    case WSMsgType.TEXT:
+                        try:
+                            text = self._rewrite(message.data)
+                        except RefusedError as exc:
+                            await self._client.send_str(refused_frame(exc.refusal))
+                            continue
+                        await upstream.send_str(text)
+                    case WSMsgType.BINARY:
+                        await upstream.send_bytes(message.data)
+                    case WSMsgType.PING:
+                        await upstream.ping(message.data)
+                    case WSMsgType.PONG:
+                        await upstream.pong(message.data)
+                    case _:
+                        return End.told(message, by_client=True)
+            except (ConnectionError, aiohttp.ClientError):
+                return End(by_client=False)
+
+    async def _down(self) -> End:
+        client = self._client
+        while True:
+            message = await self._upstream.receive()
+            try:
+                match message.type:
+                    case WSMsgType.TEXT:
+                        self._meter(frames.frame_reading(message.data))
+                        await client.send_str(message.data)
+                    case WSMsgType.BINARY:
+                        await client.send_bytes(message.data)
+                    case WSMsgType.PING:
+                        await client.ping(message.data)
+                    case WSMsgType.PONG:
+                        await client.pong(message.data)
+                    case _:
+                        return End.told(message, by_client=False)
+            except (ConnectionError, aiohttp.ClientError):
+                return End(by_client=True)
 
     def _meter(self, reading: Reading | None) -> None:
         if reading is None:

@@ -50,3 +50,21 @@ class Stream:
         elif kind is Kind.ERROR:
             self.error = True
         return not (kind is Kind.USAGE and self._hide_usage)
+
+
+class Ends:
+    """The first and last bytes of an answer that is too large to be held: enough to read its usage at the end."""
+
+    HEAD_BYTES = 4 * 1024
+    LAST_BYTES = 64 * 1024
+
+    __slots__ = ("head", "last")
+
+    def __init__(self, held: bytes) -> None:
+        self.head = held[: self.HEAD_BYTES]
+        self.last = held[-self.LAST_BYTES :]
+
+    def feed(self, chunk: bytes) -> None:
+        if len(self.head) < self.HEAD_BYTES:
+            self.head += chunk[: self.HEAD_BYTES - len(self.head)]
+        self.last = (self.last + chunk)[-self.LAST_BYTES :]

@@ -45,10 +45,13 @@ class AttemptError(Exception):
 class UpgradeRefusedError(Exception):
     """A provider's own answer to a WebSocket upgrade that it refused."""
 
-    def __init__(self, status: int, headers: CIMultiDictProxy[str], body: bytes) -> None:
+    def __init__(
+        self, status: int, headers: CIMultiDictProxy[str], raw_headers: header_rules.RawHeaders, body: bytes
+    ) -> None:
         super().__init__(status)
         self.status = status
         self.headers = headers
+        self.raw_headers = raw_headers
         self.body = body
 
 
@@ -171,7 +174,7 @@ class Upstream:
             if exc.status == 101:
                 raise AttemptError(Fault.BROKEN, f"Provider {provider} upgraded wrongly.") from exc
             refused = CIMultiDictProxy(CIMultiDict(exc.headers or {}))
-            raise UpgradeRefusedError(exc.status, refused, dial.refusal) from exc
+            raise UpgradeRefusedError(exc.status, refused, dial.refusal_headers, dial.refusal) from exc
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
             raise meaning(exc, provider, reused=False) from exc
 

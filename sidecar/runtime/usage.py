@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-from sidecar.dialects.base import Dialect, Endpoint
+from sidecar.dialects.base import FETCH, Dialect, Endpoint, Reading
 from sidecar.runtime.driver import Answer
 
 INFLATE_CAP = 8 * 1024 * 1024
@@ -12,16 +12,21 @@ INFLATE_CAP = 8 * 1024 * 1024
 
 def read_usage(dialect: Dialect, endpoint: Endpoint, answer: Answer | None) -> None:
     """Write usage and served model on the attempt. Never raises; what can't be read stays unknown."""
-    if answer is None:
+    if answer is None or answer.response.status >= 400 or endpoint.operation == "other":
         return
     attempt = answer.attempt
     if answer.stream is not None:
-        attempt.usage, attempt.served = answer.stream.meter.usage, answer.stream.meter.served
-    elif answer.complete and answer.held and answer.response.status < 400 and endpoint.operation != "other":
+        reading = Reading(answer.stream.meter.usage, answer.stream.meter.served)
+    elif answer.ends is not None:
+        reading = dialect.reading_ends(endpoint, answer.ends.head, answer.ends.last)
+    elif answer.complete and answer.held:
         body = plain(answer.held, answer.response.headers.get("Content-Encoding", "identity"))
-        if body is not None:
-            reading = dialect.reading(endpoint, body)
-            attempt.usage, attempt.served = reading.usage, reading.served
+        reading = dialect.reading(endpoint, body) if body is not None else Reading(None, None)
+    else:
+        return
+    attempt.served = reading.served
+    if endpoint.operation != FETCH:  # a fetched response was counted when it was made, or would be at each fetch
+        attempt.usage = reading.usage
 
 
 def plain(body: bytes, encoding: str) -> bytes | None:

@@ -32,6 +32,11 @@ TAIL_MOST_S = 5.0
 """How long it may go on after it was complete, silent or not."""
 
 
+LATE_S = 0.25
+PAROLE_S = 0.05
+"""A timer that comes more than `LATE_S` late waits this much more, once: time for what is waiting in the sockets."""
+
+
 class ExpiredError(Exception):
     def __init__(self, limit: Limit) -> None:
         super().__init__(limit.value)
@@ -46,7 +51,7 @@ class Watch:
     """
 
     __slots__ = ("_cancelling", "_content", "_expired", "_first_by", "_handle", "_idle_s", "_last_byte", "_last_useful",
-                 "_loop", "_tail_by", "_task", "_timeouts", "_total_by", "_writing_since")  # fmt: skip
+                 "_loop", "_paroled", "_tail_by", "_task", "_timeouts", "_total_by", "_writing_since")  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, timeouts: Timeouts, read_timeout_s: float | None) -> None:
         now = loop.time()
@@ -63,6 +68,7 @@ class Watch:
         self._handle: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
+        self._paroled = False
         self._expired: Limit | None = None
 
     @property
@@ -152,11 +158,17 @@ class Watch:
 
     def _fire(self) -> None:
         due, limit = self._next()
-        if self._loop.time() < due:
+        late_s = self._loop.time() - due
+        if late_s < 0:
             self._handle = self._loop.call_at(due, self._fire)
-            return
-        self._handle = None
-        self.expire(limit)
+            self._paroled = False
+        elif late_s > LATE_S and not self._paroled:
+            # We ourselves stood still (SIGSTOP, a throttled CPU): what arrived meanwhile is read before we judge.
+            self._paroled = True
+            self._handle = self._loop.call_later(PAROLE_S, self._fire)
+        else:
+            self._handle = None
+            self.expire(limit)
 
 
 def first_event_s(timeouts: Timeouts, read_timeout_s: float | None) -> float:

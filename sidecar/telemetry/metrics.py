@@ -22,7 +22,6 @@ from sidecar.telemetry.families import Counted, Family, Row, Sinks
 
 OTHER = "other"
 NONE = "none"
-FRESH_S = 1.0  # a scrape is answered from the last rendering for so long
 RELOADS = ("ok", "rollback", "rejected", "unchanged")
 
 # OTel GenAI's advised boundaries.
@@ -128,7 +127,6 @@ class Metrics:
         self._models: AbstractSet[str] = frozenset()
         self._names: AbstractSet[str] = frozenset()
         self._variants: AbstractSet[str] | None = None
-        self._rendered: dict[str, tuple[float, bytes]] = {}
         self._of["sidecar_build_info"].at(version).set(1)
         for result in RELOADS:
             self._of["sidecar_pins_reloads"].at(result)
@@ -307,12 +305,8 @@ class Metrics:
     # What is scraped
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
-        """The body and content type of a scrape; at most one rendering a second and format. May run in a thread."""
-        wants_openmetrics = "application/openmetrics-text" in accept
-        kind = openmetrics.CONTENT_TYPE_LATEST if wants_openmetrics else text.CONTENT_TYPE_PLAIN_0_0_4
-        now = time.monotonic()
-        cached = self._rendered.get(kind)
-        if cached is None or now - cached[0] >= FRESH_S:
-            write = openmetrics.generate_latest if wants_openmetrics else text.generate_latest
-            cached = self._rendered[kind] = (now, write(self.registry))
-        return cached[1], kind
+        """The body and content type of a scrape, as things stand now. May run in a thread."""
+        if "application/openmetrics-text" in accept:
+            body: bytes = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
+            return body, openmetrics.CONTENT_TYPE_LATEST
+        return text.generate_latest(self.registry), text.CONTENT_TYPE_PLAIN_0_0_4

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from sidecar.provider import FakeProvider
+from sidecar.runtime.serve import loop_factory
 
 pytest.register_assert_rewrite("tests.conformance.sides")
 
@@ -31,3 +33,8 @@ async def proxy(provider: FakeProvider, tmp_path: Path) -> AsyncIterator[Running
 async def pair(provider: FakeProvider, proxy: Running) -> AsyncIterator[Pair]:
     async with FakeProvider() as other:
         yield Pair(Side(other.url, other, pinned=False), Side(proxy.url, provider, pinned=True))
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that serves in production; the rest of the suite runs on asyncio's own."""
+    return {"uvloop": loop_factory()}

@@ -130,9 +130,9 @@ async def test_models_are_the_names_that_an_app_may_use(pair: Pair, limit: int) 
         return [entry async for entry in sdk.models.list(limit=limit)]
 
     seen = await pair.proxied.play("anthropic", script)
-    claude = {name: id for name, id in MEANING.items() if id.startswith("claude")}
+    claude = {name: model for name, model in MEANING.items() if model.startswith("claude")}
     found = {entry["said"]["id"]: entry["said"]["resolves_to"] for entry in seen.result}
-    assert found == claude | {id: id for id in claude.values()}
+    assert found == claude | {model: model for model in claude.values()}
     assert len(seen.answers) == -(-len(found) // limit)
     assert not pair.proxied.provider.ledger.requests
 

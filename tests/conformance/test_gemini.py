@@ -100,7 +100,7 @@ async def test_models_are_the_names_that_an_app_may_use(pair: Pair, size: int) -
         return [entry.name async for entry in await sdk.models.list(config={"page_size": size})]
 
     seen = await pair.proxied.play("gemini", script)
-    google = {name: id for name, id in MEANING.items() if id.startswith("gemini")}
+    google = {name: model for name, model in MEANING.items() if model.startswith("gemini")}
     assert sorted(seen.result) == sorted(f"models/{name}" for name in {*google, *google.values()})
     assert not pair.proxied.provider.ledger.requests
 

@@ -35,7 +35,7 @@ ODD = rb"""
   "messages" : [ {"role":"user","content":"\u00e9\/\ud83d\ude00 \"model\": \"chat\"","model":"chat"} ],
   "model":%s, "unknown":{"model":"chat","b":[ ],"a":{ }}, "z":true,"a":null }
 """
-# asked (path, headers, body), received (body)
+# The path, the headers and the body that are asked, and the body that is received.
 JSON_CASES = {
     "everything-stays": ("chat/completions", JSON, ODD % b'"chat"', ODD % b'"%s"' % CHAT.encode()),
     "escaped-value": ("chat/completions", JSON, ODD % rb'"ch\u0061t"', ODD % b'"%s"' % CHAT.encode()),
@@ -69,8 +69,8 @@ JSON_CASES = {
     "nested-batches": (
         "messages/batches", ANTHROPIC,
         b'{"requests":[{"params":{"n":1e1,"model" : "assistant"}},\n{"params":{"model":"quick","m":0}}]}',
-        b'{"requests":[{"params":{"n":1e1,"model" : "claude-sonnet-5-20260112"}},\n'
-        + b'{"params":{"model":"claude-haiku-5-20260112","m":0}}]}',
+        b'{"requests":[{"params":{"n":1e1,"model" : "%s"}},\n{"params":{"model":"%s","m":0}}]}'
+        % (MEANING["assistant"].encode(), MEANING["quick"].encode()),
     ),
     "optional-and-absent": ("moderations", JSON, b'{"input" : "a"}', b'{"input" : "a"}'),
     "optional-and-null": ("responses", JSON, b'{"input":"a","model":null}', b'{"input":"a","model":null}'),

@@ -41,7 +41,7 @@ async def test_the_sdk_raises_the_same(pair: Pair) -> None:
         try:
             async with sdk.realtime.connect(model=model("live"), extra_headers=headers):
                 raise AssertionError("it was not refused")
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - told, and compared
             return type(exc).__qualname__, str(exc)
 
     direct, proxied = await pair.play("openai", script)
@@ -151,10 +151,13 @@ async def test_frames_of_any_kind_cross_unchanged(tmp_path: Path) -> None:
 
 
 async def test_the_provider_s_close_code_reaches_the_client(tmp_path: Path) -> None:
-    async with echoing(tmp_path) as (running, _), aiohttp.ClientSession() as http:
-        async with http.ws_connect(f"{running.url}/v1/realtime?model=live") as ws:
-            await ws.send_str("close")
-            message = await ws.receive()
+    async with (
+        echoing(tmp_path) as (running, _),
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"{running.url}/v1/realtime?model=live") as ws,
+    ):
+        await ws.send_str("close")
+        message = await ws.receive()
     assert (message.type, message.data, message.extra) == (WSMsgType.CLOSE, 4321, "güte")
 
 
@@ -177,13 +180,15 @@ async def test_a_dropped_provider_is_not_a_normal_end(tmp_path: Path) -> None:
 
 async def test_usage_of_all_turns_is_counted(pair: Pair, proxy: Running) -> None:
     provider = pair.proxied.provider
-    async with openai.AsyncOpenAI(base_url=f"{pair.proxied.url}/v1", api_key="k") as client:
-        async with client.responses.connect() as socket:
-            for _ in range(2):
-                await socket.send({"type": "response.create", "model": "chat", "input": "hi"})
-                async for event in socket:
-                    if event.type == "response.completed":
-                        break
+    async with (
+        openai.AsyncOpenAI(base_url=f"{pair.proxied.url}/v1", api_key="k") as client,
+        client.responses.connect() as socket,
+    ):
+        for _ in range(2):
+            await socket.send({"type": "response.create", "model": "chat", "input": "hi"})
+            async for event in socket:
+                if event.type == "response.completed":
+                    break
     event = await proxy.event()
     totals = provider.ledger.totals[MEANING["chat"]]
     assert (event["tokens_prompt"], event["tokens_completion"]) == (totals.prompt_tokens, totals.completion_tokens)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ import pytest
 
 from sidecar.provider import FakeProvider
 from tests.conformance import wire
+from tests.conformance.calls import STREAMED
 from tests.conformance.conftest import bases
 from tests.conformance.sides import CLIENTS, pins
 from tests.harness import Running, sidecar, until
@@ -37,9 +39,11 @@ async def limited(tmp_path: Path, provider: FakeProvider, **timeouts: str) -> As
 async def ask(running: Running, body: Any, **headers: str) -> tuple[int, str, str | None, float]:
     """Status, text, `x-sidecar-error` and the seconds it took."""
     began = time.monotonic()
-    async with aiohttp.ClientSession() as http:
-        async with http.post(f"{running.url}/v1/chat/completions", json=body, headers=headers) as answer:
-            text = await answer.text()
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{running.url}/v1/chat/completions", json=body, headers=headers) as answer,
+    ):
+        text = await answer.text()
     return answer.status, text, answer.headers.get("x-sidecar-error"), time.monotonic() - began
 
 
@@ -78,11 +82,8 @@ SDK_ERRORS = {"openai": "APIError", "anthropic": "APIStatusError", "gemini": "Se
 
 
 @pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
-@pytest.mark.parametrize(("sdk", "name"), [("openai", "chat-stream"), ("openai", "response-stream"),
-                                           ("anthropic", "messages-stream"), ("gemini", "generate-stream")])  # fmt: skip
+@pytest.mark.parametrize(("sdk", "name"), [(kind, name) for name, (kind, _) in STREAMED.items()])
 async def test_sdks_raise_when_a_stream_stalls(provider: FakeProvider, tmp_path: Path, sdk: str, name: str) -> None:
-    from tests.conformance.calls import STREAMED
-
     async def ignore(_: Any) -> None:
         pass
 
@@ -158,8 +159,6 @@ async def test_the_sdk_s_own_timeout(proxy: Running, provider: FakeProvider) -> 
 
 async def test_connect(tmp_path: Path) -> None:
     """A provider whose backlog is full: nothing answers our SYN."""
-    import socket
-
     with socket.socket() as full, socket.socket() as taker:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -222,8 +221,7 @@ async def test_write_stall(provider: FakeProvider, tmp_path: Path) -> None:
     """A client that takes nothing is left; the provider stops at once, and nobody blames it."""
     async with limited(tmp_path, provider, write_stall=f"{LIMIT_MS}ms") as running:
         body = json.dumps(STREAM).encode()
-        reader, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=1)
-        writer.transport.get_extra_info("socket")
+        _, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=1)
         writer.transport.pause_reading()
         fault = "x-fake-tokens: 999999\r\n"
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n{fault}Content-Length: {len(body)}\r\n\r\n"

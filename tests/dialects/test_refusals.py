@@ -16,7 +16,7 @@ from openai.types import Model
 from openai.types.responses import ResponseErrorEvent, ResponseFailedEvent
 
 from sidecar.core.facts import Usage
-from sidecar.dialects import anthropic, gemini, openai, registry
+from sidecar.dialects import anthropic, gemini, openai
 from sidecar.dialects.base import Endpoint, Kind, Listed, Reading
 from sidecar.dialects.openai_chat import ChatMeter
 from sidecar.dialects.openai_responses import TypedMeter
@@ -177,10 +177,17 @@ def test_reading_nonsense_never_raises(dialect: Any, body: bytes) -> None:
     assert dialect.reading(CHAT, body) == Reading(None, None)
 
 
-def test_a_fetched_response_isnt_counted_again() -> None:
-    route = registry.find("GET", "/v1/responses/r", "", {}, {})
-    body = b'{"model":"m","usage":{"input_tokens":3,"output_tokens":4}}'
-    assert openai.reading(route.endpoint, body) == Reading(None, "m")
+@pytest.mark.parametrize(
+    ("dialect", "last"),
+    [
+        (openai, b'0.1]}],"model":"m","usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}'),
+        (anthropic, b'"}],"model":"m","usage":{"input_tokens":3,"output_tokens":4}}'),
+        (gemini, b'"}]}}],"usageMetadata":{"promptTokenCount":3,"candidatesTokenCount":4},"modelVersion":"m"}]'),
+    ],
+)
+def test_reading_the_ends_of_an_answer_too_large_to_hold(dialect: Any, last: bytes) -> None:
+    assert dialect.reading_ends(CHAT, b'{"data":[{"embedding":[0.1', last) == Reading(Usage(input=3, output=4), "m")
+    assert dialect.reading_ends(CHAT, b"{", b'x"usage": {') == Reading(None, None)
 
 
 def test_credentials() -> None:

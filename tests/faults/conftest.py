@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from sidecar.runtime import front
 from tests.faults.stage import Stage, staged
 
 Loops = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
@@ -18,6 +19,12 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> L
     loops: Loops = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
     both = item.path.stem.startswith("test_hardening")
     return loops if both else {"uvloop": loops["uvloop"]}
+
+
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds of lingering for each early answer would be most of what this suite takes."""
+    monkeypatch.setattr(front, "LINGER_S", 0.3)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import wire
-from tests.faults.upstream import JSON, Upstream
+from tests.faults.upstream import JSON, Upstream, serving
 from tests.harness import Running, sidecar, until
 
 PINS = """
@@ -65,21 +65,17 @@ async def staged(
     folder: Path, providers: Mapping[str, Mapping[str, Any]] | None = None, pins: str = PINS, **settings: Any
 ) -> AsyncIterator[Stage]:
     """All providers lead to one scripted upstream, told apart by the names that their paths begin with."""
-    upstream = Upstream()
-    await upstream.start()
-    sections = {
-        "openai": {"dialect": "openai", "base_url": f"{upstream.url}/openai/v1"},
-        "anthropic": {"dialect": "anthropic", "base_url": f"{upstream.url}/anthropic"},
-    }
-    for name, more in (providers or {}).items():
-        path = "second/v1" if name == "second" else name
-        dialect = "openai" if name == "second" else name
-        new = {"dialect": dialect, "base_url": f"{upstream.url}/{path}"}
-        sections[name] = sections.get(name, new) | dict(more)
-    try:
+    async with serving() as upstream:
+        sections = {
+            "openai": {"dialect": "openai", "base_url": f"{upstream.url}/openai/v1"},
+            "anthropic": {"dialect": "anthropic", "base_url": f"{upstream.url}/anthropic"},
+        }
+        for name, more in (providers or {}).items():
+            path = "second/v1" if name == "second" else name
+            dialect = "openai" if name == "second" else name
+            new = {"dialect": dialect, "base_url": f"{upstream.url}/{path}"}
+            sections[name] = sections.get(name, new) | dict(more)
         async with sidecar(folder, sections, pins=pins, **settings) as running:
             stage = Stage(running, upstream)
             yield stage
             await stage.is_well()
-    finally:
-        await upstream.stop()

@@ -7,14 +7,18 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
 
+from sidecar.runtime.connector import Dial
+from sidecar.runtime.upstream import Shipment
 from tests.faults import wire
 from tests.faults.stage import Stage, staged
 from tests.faults.upstream import HEALTHY, JSON, Step
 from tests.faults.wire import chunked, framed
 from tests.harness import until
 
-POISON = framed(b"200 OK", b'{"poison":true}', b"content-type: application/json")
+APP = b"content-type: application/json"
+POISON = framed(b"200 OK", b'{"poison":true}', APP)
 EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 DELTA = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
 
@@ -31,6 +35,18 @@ async def test_bytes_on_an_idle_pooled_connection_never_answer_the_next_request(
                 await asyncio.sleep(pause_s)
             await client.send(wire.post(wire.chat()))
             assert (await client.answer()).body == JSON
+
+
+async def test_bytes_that_were_not_read_yet_are_noticed_at_reuse(stage: Stage) -> None:
+    """Between their arrival and the next request the loop had no turn: only asking the socket can tell."""
+    await stage.chat()
+    stage.upstream.inject_unseen(POISON)
+    empty: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
+    shipment = Shipment(method="GET", path="/v1/x", headers=empty, body=None, content_length=None, encoding=None)
+    dial = Dial(fresh=False)
+    response = await stage.running.lifecycle.shared.upstream.send("openai", shipment, dial, connect_s=5)
+    assert await response.read() == JSON
+    assert not dial.reused
 
 
 async def test_a_poisoned_connection_is_dropped_and_counted(stage: Stage) -> None:
@@ -92,7 +108,7 @@ async def test_redirects_are_passed_on_and_never_followed(stage: Stage, status: 
 
 
 async def test_cookies_are_not_shared_between_callers(stage: Stage) -> None:
-    stage.upstream.says(framed(b"200 OK", JSON, b"content-type: application/json", b"set-cookie: a=1", b"Set-Cookie: b=2"))
+    stage.upstream.says(framed(b"200 OK", JSON, APP, b"set-cookie: a=1", b"Set-Cookie: b=2"))
     assert (await stage.chat()).values("set-cookie") == ["a=1", "b=2"]
     await stage.chat()
     assert stage.upstream.seen[1].values("cookie") == []
@@ -133,13 +149,17 @@ async def test_nothing_is_added_to_an_answer(stage: Stage) -> None:
 
 
 async def test_duplicate_headers_survive_in_order(stage: Stage) -> None:
-    stage.upstream.says(framed(b"200 OK", JSON, b"X-Two: 1", b"x-other: o", b"x-two: 2", b"content-type: application/json"))
+    stage.upstream.says(framed(b"200 OK", JSON, b"X-Two: 1", b"x-other: o", b"x-two: 2", APP))
     answer = await stage.chat("chat.core", b"X-Dup: a", b"x-between: b", b"x-dup: c")
     assert [(n, v) for n, v in answer.headers if n.lower().startswith("x-") and not n.startswith("x-sidecar")] == [
         ("X-Two", "1"), ("x-other", "o"), ("x-two", "2"),
     ]  # fmt: skip
     sent = stage.upstream.seen[0].headers
-    assert [(n, v) for n, v in sent if n.lower().startswith("x-")] == [("X-Dup", "a"), ("x-between", "b"), ("X-Dup", "c")]
+    assert [(n, v) for n, v in sent if n.lower().startswith("x-")] == [
+        ("X-Dup", "a"),
+        ("x-between", "b"),
+        ("x-dup", "c"),
+    ]
 
 
 BROKEN = {
@@ -153,7 +173,9 @@ BROKEN = {
 @pytest.mark.parametrize("case", BROKEN)
 async def test_a_broken_answer_never_ends_with_a_clean_final_chunk(stage: Stage, case: str) -> None:
     framing, body, end = BROKEN[case]
-    stage.upstream.says(b"HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\n" + framing + b"\r\n\r\n", 0.02, body, 0.02, end)
+    stage.upstream.says(
+        b"HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\n" + framing + b"\r\n\r\n", 0.02, body, 0.02, end
+    )
     answer = await stage.chat()
     assert (answer.status, answer.complete) == (200, False)
     assert b"partial".startswith(answer.body)
@@ -186,7 +208,7 @@ async def test_trailers_end_here(stage: Stage) -> None:
 
 
 async def test_response_fields_may_be_long_but_not_endless(stage: Stage) -> None:
-    stage.upstream.says(framed(b"200 OK", JSON, b"content-type: application/json", b"x-long: " + b"a" * 15_000))
+    stage.upstream.says(framed(b"200 OK", JSON, APP, b"x-long: " + b"a" * 15_000))
     assert len((await stage.chat()).get("x-long") or "") == 15_000
     stage.upstream.says(framed(b"200 OK", JSON, b"x-long: " + b"a" * 200_000))
     answer = await stage.chat()
@@ -195,7 +217,7 @@ async def test_response_fields_may_be_long_but_not_endless(stage: Stage) -> None
 
 async def test_an_encoded_answer_is_passed_as_it_is(stage: Stage) -> None:
     """`auto_decompress` would leave the header over an inflated body."""
-    stage.upstream.says(framed(b"200 OK", b"not gzip at all", b"content-encoding: gzip", b"content-type: application/json"))
+    stage.upstream.says(framed(b"200 OK", b"not gzip at all", b"content-encoding: gzip", APP))
     answer = await stage.chat("chat.core", b"accept-encoding: gzip, br")
     assert (answer.body, answer.get("content-encoding")) == (b"not gzip at all", "gzip")
     assert stage.upstream.seen[0].values("accept-encoding") == ["gzip"]

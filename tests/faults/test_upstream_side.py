@@ -22,48 +22,55 @@ from tests.faults.upstream import HEALTHY, JSON, Script, Step
 from tests.faults.wire import chunked, framed, post, request
 
 APP = b"content-type: application/json"
+HTML = b"content-type: text/html"
+HINT = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
 UNREACHABLE, TIMEOUT = "sidecar_upstream_unreachable", "sidecar_upstream_timeout"
 OK = b"HTTP/1.1 200 OK\r\n"
 ONE_BY_ONE = [step for i in range(len(HEALTHY)) for step in (HEALTHY[i : i + 1], 0.001)]
 
-NO_ANSWER: dict[str, tuple[Script, int, str]] = {
-    "39 reset": ((Step.RST,), 502, UNREACHABLE),
-    "39 closed": ((Step.FIN,), 502, UNREACHABLE),
-    "40 hang": ((Step.HANG,), 504, TIMEOUT),
-    "40 hang in the status line": ((b"HTTP/1.1 2", Step.HANG), 504, TIMEOUT),
-    "40 hang in the headers": ((OK + b"content-type: app", Step.HANG), 504, TIMEOUT),
-    "40 hang in a whole body": ((framed(b"200 OK", JSON, APP)[:-5], Step.HANG), 504, TIMEOUT),
-    "41 headers without end, a byte at a time": ((OK + b"x: ", *[b"a", 0.02] * 100, Step.HANG), 504, TIMEOUT),
-    "42 half a header": ((OK + b"content-le", Step.FIN), 502, UNREACHABLE),
-    "42 SSH": ((b"SSH-2.0-OpenSSH_9.6\r\n", Step.HANG), 502, UNREACHABLE),
-    "42 TLS alert": ((b"\x15\x03\x01\x00\x02\x02\x46", Step.HANG), 502, UNREACHABLE),
-    "42 HTTP/0.9": ((b"<html>hello</html>", Step.FIN), 502, UNREACHABLE),
-    "42 HTTP/2": ((b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", Step.HANG), 502, UNREACHABLE),
-    "42 status 000": ((b"HTTP/1.1 000 No\r\ncontent-length: 0\r\n\r\n", Step.HANG), 502, UNREACHABLE),
-    "42 status of four digits": ((b"HTTP/1.1 2000 OK\r\ncontent-length: 0\r\n\r\n", Step.HANG), 502, UNREACHABLE),
-    "42 unasked 101": ((b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", Step.HANG), 502, UNREACHABLE),
-    "43 nothing but 1xx": ((b"HTTP/1.1 100 Continue\r\n\r\n" * 100, Step.FIN), 502, UNREACHABLE),
-    "44 a header of 200 KB": ((OK + b"x: " + b"a" * 200_000 + b"\r\n\r\n", Step.HANG), 502, UNREACHABLE),
-    "44 five thousand headers": ((OK + b"".join(b"x-%d: 1\r\n" % i for i in range(5000)) + b"\r\n", Step.HANG), 502, UNREACHABLE),
-    "44 headers without end": ((OK, b"x: y\r\n" * 1000, Step.ENDLESS), 502, UNREACHABLE),
-    "45 NUL in a value": ((OK + b"x: a\x00b\r\ncontent-length: 0\r\n\r\n", Step.HANG), 502, UNREACHABLE),
-    "45 CR in a value": ((OK + b"x: a\rset-cookie: b\r\ncontent-length: 0\r\n\r\n", Step.HANG), 502, UNREACHABLE),
-    "46 two lengths": ((OK + b"content-length: 5\r\ncontent-length: 6\r\n\r\nhello!", Step.HANG), 502, UNREACHABLE),
-    "46 length and chunked": ((OK + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", Step.HANG), 502, UNREACHABLE),
-    "46 a length of nonsense": ((OK + b"content-length: five\r\n\r\nhello", Step.HANG), 502, UNREACHABLE),
-    "56 JSON shorter than its length": ((OK + APP + b"\r\ncontent-length: 9999\r\n\r\n" + JSON, Step.FIN), 502, UNREACHABLE),
-    "56 JSON, reset": ((OK + APP + b"\r\ncontent-length: 9999\r\n\r\n" + JSON, 0.05, Step.RST), 502, UNREACHABLE),
-    "56 JSON, no last chunk": ((OK + APP + b"\r\ntransfer-encoding: chunked\r\n\r\n" + chunked(JSON, last=False), Step.FIN), 502, UNREACHABLE),
-    "56 JSON, a bad chunk": ((OK + APP + b"\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}", Step.HANG), 502, UNREACHABLE),
-    "56 an error's body, cut": ((b"HTTP/1.1 500 No\r\n" + APP + b"\r\ncontent-length: 99\r\n\r\n{", Step.FIN), 502, UNREACHABLE),
-}  # fmt: skip
+CHUNKED = APP + b"\r\ntransfer-encoding: chunked\r\n\r\n"
+LONG = APP + b"\r\ncontent-length: 9999\r\n\r\n"
+
+NOT_IN_TIME: dict[str, Script] = {
+    "40 hang": (Step.HANG,),
+    "40 hang in the status line": (b"HTTP/1.1 2", Step.HANG),
+    "40 hang in the headers": (OK + b"content-type: app", Step.HANG),
+    "40 hang in a whole body": (framed(b"200 OK", JSON, APP)[:-5], Step.HANG),
+    "41 headers without end, a byte at a time": (OK + b"x: ", *[b"a", 0.02] * 100, Step.HANG),
+}
+NO_ANSWER: dict[str, Script] = {
+    "39 reset": (Step.RST,),
+    "39 closed": (Step.FIN,),
+    "42 half a header": (OK + b"content-le", Step.FIN),
+    "42 SSH": (b"SSH-2.0-OpenSSH_9.6\r\n", Step.HANG),
+    "42 TLS alert": (b"\x15\x03\x01\x00\x02\x02\x46", Step.HANG),
+    "42 HTTP/0.9": (b"<html>hello</html>", Step.FIN),
+    "42 HTTP/2": (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", Step.HANG),
+    "42 status 000": (b"HTTP/1.1 000 No\r\ncontent-length: 0\r\n\r\n", Step.HANG),
+    "42 status of four digits": (b"HTTP/1.1 2000 OK\r\ncontent-length: 0\r\n\r\n", Step.HANG),
+    "42 unasked 101": (b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", Step.HANG),
+    "43 nothing but 1xx": (b"HTTP/1.1 100 Continue\r\n\r\n" * 100, Step.FIN),
+    "44 a header of 200 KB": (OK + b"x: " + b"a" * 200_000 + b"\r\n\r\n", Step.HANG),
+    "44 five thousand headers": (OK + b"".join(b"x-%d: 1\r\n" % i for i in range(5000)) + b"\r\n", Step.HANG),
+    "44 headers without end": (OK, b"x: y\r\n" * 1000, Step.ENDLESS),
+    "45 NUL in a value": (OK + b"x: a\x00b\r\ncontent-length: 0\r\n\r\n", Step.HANG),
+    "45 CR in a value": (OK + b"x: a\rset-cookie: b\r\ncontent-length: 0\r\n\r\n", Step.HANG),
+    "46 two lengths": (OK + b"content-length: 5\r\ncontent-length: 6\r\n\r\nhello!", Step.HANG),
+    "46 length and chunked": (OK + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", Step.HANG),
+    "46 a length of nonsense": (OK + b"content-length: five\r\n\r\nhello", Step.HANG),
+    "56 JSON shorter than its length": (OK + LONG + JSON, Step.FIN),
+    "56 JSON, reset": (OK + LONG + JSON, 0.05, Step.RST),
+    "56 JSON, no last chunk": (OK + CHUNKED + chunked(JSON, last=False), Step.FIN),
+    "56 JSON, a bad chunk": (OK + CHUNKED + b"zz\r\n{}", Step.HANG),
+    "56 an error's body, cut": (b"HTTP/1.1 500 No\r\n" + APP + b"\r\ncontent-length: 99\r\n\r\n{", Step.FIN),
+}
 
 
-@pytest.mark.parametrize("name", NO_ANSWER)
+@pytest.mark.parametrize("name", [*NOT_IN_TIME, *NO_ANSWER])
 async def test_no_usable_answer(stage: Stage, name: str) -> None:
     """An error of ours in the caller's dialect, soon, in one attempt, with nothing of the provider's bytes in it."""
-    script, status, code = NO_ANSWER[name]
-    stage.upstream.says(*script)
+    status, code = (504, TIMEOUT) if name in NOT_IN_TIME else (502, UNREACHABLE)
+    stage.upstream.says(*(NOT_IN_TIME | NO_ANSWER)[name])
     began = time.monotonic()
     answer = await stage.chat("chat.hasty")
     assert (answer.status, answer.code, answer.complete) == (status, code, True)
@@ -78,11 +85,11 @@ async def test_no_usable_answer(stage: Stage, name: str) -> None:
 
 ANSWERED: dict[str, tuple[Script, int, bytes]] = {
     "41 a byte at a time": (tuple(ONE_BY_ONE), 200, JSON),
-    "43 1xx, twenty thousand times": ((b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" * 20_000 + HEALTHY,), 200, JSON),
+    "43 1xx, twenty thousand times": ((HINT * 20_000 + HEALTHY,), 200, JSON),
     "47 an empty Connection": ((framed(b"200 OK", JSON, APP, b"connection:"),), 200, JSON),
     "50 empty error": ((framed(b"404 Not Found", b""),), 404, b""),
-    "53 HTML 502": ((framed(b"502 Bad Gateway", b"<html>bad</html>", b"content-type: text/html"),), 502, b"<html>bad</html>"),
-    "53 HTML 200": ((framed(b"200 OK", b"<html>log in</html>", b"content-type: text/html"),), 200, b"<html>log in</html>"),
+    "53 HTML 502": ((framed(b"502 Bad Gateway", b"<html>bad</html>", HTML),), 502, b"<html>bad</html>"),
+    "53 HTML 200": ((framed(b"200 OK", b"<html>log in</html>", HTML),), 200, b"<html>log in</html>"),
     "54 no JSON": ((framed(b"200 OK", b"{nope", APP),), 200, b"{nope"),
     "54 nothing": ((framed(b"200 OK", b"", APP),), 200, b""),
     "54 null": ((framed(b"200 OK", b"null", APP),), 200, b"null"),
@@ -92,7 +99,7 @@ ANSWERED: dict[str, tuple[Script, int, bytes]] = {
     "58 an unknown coding": ((framed(b"200 OK", JSON, APP, b"content-encoding: zz"),), 200, JSON),
     "60 HTTP/1.0, ended by its close": ((b"HTTP/1.0 200 OK\r\n" + APP + b"\r\n\r\n" + JSON, Step.FIN), 200, JSON),
     "60 no framing, ended by its close": ((OK + b"\r\n" + JSON, Step.FIN), 200, JSON),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ANSWERED)
@@ -125,8 +132,19 @@ async def test_52_retry_after_is_kept_and_not_slept(stage: Stage, after: bytes) 
 
 
 async def test_47_hop_by_hop_headers_end_here(stage: Stage) -> None:
-    lines = [APP, b"connection: keep-alive, X-Internal", b"connection: x-too", b"x-internal: 1", b"x-too: 1", b"keep-alive: timeout=5",
-             b"proxy-authenticate: Basic", b"upgrade: h2", b"trailer: x", b"x-kept: 1", b"x-sidecar-model: forged"]  # fmt: skip
+    lines = [
+        APP,
+        b"connection: keep-alive, X-Internal",
+        b"connection: x-too",
+        b"x-internal: 1",
+        b"x-too: 1",
+        b"keep-alive: timeout=5",
+        b"proxy-authenticate: Basic",
+        b"upgrade: h2",
+        b"trailer: x",
+        b"x-kept: 1",
+        b"x-sidecar-model: forged",
+    ]
     stage.upstream.says(framed(b"200 OK", JSON, *lines))
     answer = await stage.chat()
     names = {name.lower() for name, _ in answer.headers if not name.startswith("x-sidecar")}
@@ -134,8 +152,16 @@ async def test_47_hop_by_hop_headers_end_here(stage: Stage) -> None:
     assert answer.values("x-sidecar-model") == ["gpt-5.4-2025-11-02"]
 
 
-USAGES = ['{"prompt_tokens":1e30,"completion_tokens":-5}', '{"prompt_tokens":"many"}', "null", "7", "[]", "{}",
-          '{"prompt_tokens":' + "9" * 5000 + "}", '{"prompt_tokens":true,"completion_tokens":1.5}']  # fmt: skip
+USAGES = [
+    '{"prompt_tokens":1e30,"completion_tokens":-5}',
+    '{"prompt_tokens":"many"}',
+    "null",
+    "7",
+    "[]",
+    "{}",
+    '{"prompt_tokens":' + "9" * 5000 + "}",
+    '{"prompt_tokens":true,"completion_tokens":1.5}',
+]
 
 
 @pytest.mark.parametrize("usage", USAGES)
@@ -168,14 +194,17 @@ async def test_58_a_gzip_bomb_is_passed_and_not_inflated(stage: Stage) -> None:
 
 
 def _memory() -> int:
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM"))
+    """The most that this process ever held."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
 
 
 @pytest.mark.parametrize("kind", [APP, b"content-type: text/plain"])
 async def test_58_an_endless_body_is_bounded(stage: Stage, kind: bytes) -> None:
     """It streams on as far as the client reads, and ends when the client leaves."""
-    stage.upstream.says(OK + kind + b"\r\ntransfer-encoding: chunked\r\n\r\n", chunked(b"x" * 65536, last=False), Step.ENDLESS)
+    stage.upstream.says(
+        OK + kind + b"\r\ntransfer-encoding: chunked\r\n\r\n", chunked(b"x" * 65536, last=False), Step.ENDLESS
+    )
     shared = stage.running.lifecycle.shared
     async with wire.connected(stage.port, receive_buffer=65536) as client:
         await client.send(post(wire.chat()))

@@ -28,6 +28,9 @@ DONE = b"data: [DONE]\n\n"
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}\n\n'
 WHOLE = delta("Hel") + delta("lo") + delta("", "stop")
 PING = b": ping\n\n"
+ROLE = b'data: {"choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n'
+LINES = b'data: {"choices":[\ndata: {"index":0,"delta":{"content":"x"},\ndata: "finish_reason":"stop"}]}\n\n'
+BESIDE = delta("", "stop").replace(b'"choices"', b'"usage":{"prompt_tokens":1},"choices"')
 
 
 def stream(*pieces: bytes | float | Step, last: bool = True) -> Script:
@@ -75,7 +78,7 @@ async def test_63_a_stream_that_ends_before_it_began(stage: Stage, script: Scrip
     assert (answer.status, answer.code) == (502, "sidecar_upstream_unreachable")
 
 
-@pytest.mark.parametrize("piece", [PING, b'data: {"choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n', b"\n\n", b":" + b"x" * 99])
+@pytest.mark.parametrize("piece", [PING, ROLE, b"\n\n", b":" + b"x" * 99])
 async def test_64_pings_are_no_first_event(stage: Stage, piece: bytes) -> None:
     stage.upstream.says(*stream(*[piece, 0.05] * 200, Step.HANG))
     began = time.monotonic()
@@ -85,7 +88,7 @@ async def test_64_pings_are_no_first_event(stage: Stage, piece: bytes) -> None:
     assert b"sidecar_" in answer.body
 
 
-@pytest.mark.parametrize("piece", [PING, b'data: {"choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n'])
+@pytest.mark.parametrize("piece", [PING, ROLE])
 async def test_64_pings_keep_a_stream_alive(stage: Stage, piece: bytes) -> None:
     """The idle limit is 0.3 s, the content's 0.9 s: half a second of pings harms nothing."""
     pieces = (delta("Hel"), *[piece, 0.05] * 10, delta("", "stop"), DONE)
@@ -110,7 +113,7 @@ UNUSUAL: dict[str, tuple[bytes, ...]] = {
     "65 bad JSON": (delta(), b"data: {nope\n\n", delta("", "stop"), DONE),
     "65 CRLF": (WHOLE.replace(b"\n", b"\r\n") + DONE.replace(b"\n", b"\r\n"),),
     "65 CR": (WHOLE.replace(b"\n", b"\r"), DONE.replace(b"\n", b"\r")),
-    "65 data of several lines": (b'data: {"choices":[\ndata: {"index":0,"delta":{"content":"x"},\ndata: "finish_reason":"stop"}]}\n\n', DONE),
+    "65 data of several lines": (LINES, DONE),
     "65 id, event, retry": (b"id: 1\nevent: x\nretry: 10\n" + delta(), delta("", "stop"), DONE),
     "65 comments in between": (PING, delta(), PING + PING, delta("", "stop"), PING, DONE, PING),
     "65 no space behind the colon": (WHOLE.replace(b"data: ", b"data:"), DONE.replace(b": ", b":")),
@@ -122,9 +125,9 @@ UNUSUAL: dict[str, tuple[bytes, ...]] = {
     "65 no blank line at the end": (WHOLE, DONE.rstrip()),
     "65 no [DONE]": (WHOLE,),
     "65 NUL in an event": (delta(), b"data: \x00\n\n", delta("", "stop")),
-    "65 usage unasked, beside choices": (delta(), delta("", "stop").replace(b'"choices"', b'"usage":{"prompt_tokens":1},"choices"'), DONE),
+    "65 usage unasked, beside choices": (delta(), BESIDE, DONE),
     "67 data after [DONE]": (WHOLE, DONE, delta("late")),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", UNUSUAL)
@@ -152,7 +155,9 @@ async def test_65_a_stream_with_a_length(stage: Stage) -> None:
 
 async def test_65_an_encoded_stream_passes_unmetered(stage: Stage) -> None:
     data = gzip.compress(WHOLE + DONE)
-    stage.upstream.says(HEAD + b"content-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n" + chunked(data[:9], data[9:]))
+    stage.upstream.says(
+        HEAD + b"content-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n" + chunked(data[:9], data[9:])
+    )
     answer = await stage.chat("chat.core", b"accept-encoding: gzip", stream=True)
     assert (answer.body, answer.get("content-encoding")) == (data, "gzip")
     assert stage.upstream.seen[0].values("accept-encoding") == ["identity"]
@@ -183,4 +188,4 @@ async def test_a_stream_is_relayed_as_it_arrives(stage: Stage) -> None:
     async with wire.connected(stage.port) as client:
         await client.send(wire.post(wire.chat(stream=True)))
         assert (await client.reader.readuntil(delta("a"))).endswith(delta("a"))
-    await until(lambda: stage.upstream.seen[0].gone.is_set(), 1)
+    await until(stage.upstream.seen[0].gone.is_set, 1)

@@ -7,10 +7,12 @@ steps: bytes to send, seconds to wait, or one of the `Step`s. After it the conne
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -26,7 +28,12 @@ class Step(Enum):
 
 Script = Sequence[bytes | float | Step]
 
-JSON = b'{"id":"c1","object":"chat.completion","model":"gpt-5.4-2025-11-02","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"healthy"}}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}'
+CHOICE = b'{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"healthy"}}'
+JSON = (
+    b'{"id":"c1","object":"chat.completion","model":"gpt-5.4-2025-11-02","choices":['
+    + CHOICE
+    + b'],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}'
+)
 HEALTHY = framed(b"200 OK", JSON, b"content-type: application/json")
 
 
@@ -96,6 +103,11 @@ class Upstream:
         for writer in self._writers:
             writer.write(data)
 
+    def inject_unseen(self, data: bytes) -> None:
+        """The same past the loop, so that the bytes are in the other side's socket before it can have read them."""
+        for writer in self._writers:
+            os.write(writer.get_extra_info("socket").fileno(), data)
+
     def hang_up(self, *, reset: bool = False) -> None:
         """End every open connection."""
         for writer in list(self._writers):
@@ -134,6 +146,17 @@ class Upstream:
         method, target, _ = first.split(" ", 2)
         pairs = [line.split(":", 1) for line in lines]
         return Seen(number, method, target, [(name, value.strip()) for name, value in pairs])
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[Upstream]:
+    """A running one."""
+    upstream = Upstream()
+    await upstream.start()
+    try:
+        yield upstream
+    finally:
+        await upstream.stop()
 
 
 async def _body(reader: asyncio.StreamReader, seen: Seen) -> None:

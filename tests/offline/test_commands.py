@@ -68,6 +68,13 @@ def test_a_bad_file_names_file_line_and_fix(sh, file):
     assert "1 problem" in out
 
 
+def test_warnings_are_not_counted_as_problems(sh, file):
+    bad = GOOD.replace("stable: a-002", "stable: a-003, cache: {ttl: 1h}")
+    code, out, err = sh(check, file("p.yaml", bad))
+    assert (code, "warning: " in err) == (1, True)
+    assert out.endswith("cannot be used, 1 problem\n")
+
+
 def test_warnings_pass_unless_strict(sh, file):
     path = file("p.yaml", GOOD.replace("stable: a-002", "stable: a-002, cache: {ttl: 1h}"))
     assert sh(check, path)[0] == 0

@@ -101,8 +101,28 @@ async def test_pins_shows_every_name_and_what_it_means(both: Running, http: aioh
     assert core["variants"] == [canary]
     assert shown["names"]["model://core/chat@1.0.0"] == {"kind": "alias", "model": model_of(7)}
     assert shown["names"][model_of(7)] == {"kind": "catalogued", "model": model_of(7)}
-    assert shown["names"]["auto"]["kind"] == "policy"
+    assert shown["names"]["auto"] == {
+        "kind": "policy",
+        "policy": {"min_context": 100000, "prefer": "latency"},
+        "models": {"openai": model_of(7), "anthropic": "claude-c-20260101"},
+    }
+    assert shown["names"]["never"]["models"] == {}
     assert shown["models"]["claude-c-20260101"]["dialect"] == "anthropic"
+
+
+async def test_a_policy_pin_is_listed_with_the_model_that_it_means(both: Running, http: aiohttp.ClientSession) -> None:
+    async with http.get(f"{both.url}/v1/models") as answer:
+        listed = {entry["id"]: entry["resolves_to"] for entry in (await answer.json())["data"]}
+    assert listed["auto"] == model_of(7)
+    assert "never" not in listed  # nothing fits it: no app may use it
+
+
+async def test_a_scrape_shows_what_was_answered_just_before(both: Running, http: aiohttp.ClientSession) -> None:
+    for count in (1, 2, 3):
+        await chat(http, both)
+        async with http.get(f"{both.admin}/metrics") as answer:
+            found = [line for line in (await answer.text()).splitlines() if line.startswith("sidecar_attempts_total{")]
+        assert [line.rpartition(" ")[2] for line in found] == [f"{count}.0"]
 
 
 async def test_health_metrics_and_head(both: Running, http: aiohttp.ClientSession) -> None:

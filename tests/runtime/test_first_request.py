@@ -41,3 +41,26 @@ async def test_streamed_usage_is_metered_and_hidden(proxy: Running) -> None:
     assert event["tokens_prompt"] > 0
     assert event["tokens_completion"] > 0
     assert event["ttft_ms"] is not None
+
+
+async def test_first_token_is_timed_where_it_comes_after_the_first_chunk(proxy: Running) -> None:
+    """With one attempt nothing is held, so the stream is committed at its first chunk, which carries only the role."""
+    async with (
+        aiohttp.ClientSession(headers={"x-fake-fault": "gap=30ms"}) as http,
+        http.post(f"{proxy.url}/v1/chat/completions", json=BODY | {"stream": True}) as answer,
+    ):
+        await answer.read()
+    event = await proxy.event()
+    assert event["attempts"][0]["ttft_ms"] == event["ttft_ms"]
+    assert 0 < event["ttft_ms"] < event["latency_ms"]
+
+
+async def test_the_connection_of_an_interrupted_stream_serves_the_next_request(proxy: Running) -> None:
+    """Closing it unannounced would fail whatever the client sends on it next, and a POST isn't sent again."""
+    url = f"{proxy.url}/v1/chat/completions"
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as http:
+        for _ in range(3):
+            async with http.post(url, json=BODY | {"stream": True}, headers={"x-fake-fault": "cut=1"}) as broken:
+                assert "sidecar_stream_interrupted" in await broken.text()
+            async with http.post(url, json=BODY) as answer:
+                assert answer.status == 200

@@ -34,7 +34,9 @@ def form(purpose: str, size: int) -> aiohttp.FormData:
     line = b'{"custom_id":"1","method":"POST","url":"/v1/chat/completions","body":{"model":"chat.core","x":"%s"}}\n'
     fields = aiohttp.FormData()
     fields.add_field("purpose", purpose)
-    fields.add_field("file", io.BytesIO(line % (b"y" * size)), filename="a.jsonl", content_type="application/octet-stream")
+    fields.add_field(
+        "file", io.BytesIO(line % (b"y" * size)), filename="a.jsonl", content_type="application/octet-stream"
+    )
     return fields
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
@@ -117,3 +118,16 @@ async def test_nothing_is_left_behind() -> None:
 )
 def test_whose_first_event_limit(callers: float | None, pins: float, stated: bool, expected: float) -> None:
     assert first_event_s(replace(LONG, first_event_s=pins, first_event_set=stated), callers) == expected
+
+
+async def test_a_process_that_stood_still_reads_what_arrived_before_it_judges() -> None:
+    loop = asyncio.get_running_loop()
+    arrived = asyncio.Event()
+    with made(idle_s=0.05) as watch:
+        watch.headers()
+        watch.useful()
+        loop.call_later(0.01, time.sleep, 0.6)  # we stand still, well over the limit
+        loop.call_later(0.02, arrived.set)  # meanwhile something comes
+        await arrived.wait()
+        watch.byte()
+    assert await expires(made(first_event_s=0.02), lambda watch: asyncio.sleep(0)) is Limit.FIRST_EVENT

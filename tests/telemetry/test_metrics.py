@@ -14,7 +14,6 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from sidecar.core.facts import Usage
 from sidecar.core.record import Record
-from sidecar.telemetry import metrics as module
 from sidecar.telemetry.metrics import TABLE, Metrics
 
 Make = Callable[..., Record]
@@ -26,8 +25,7 @@ GENAI = {
 
 
 @pytest.fixture
-def metrics(monkeypatch: pytest.MonkeyPatch) -> Metrics:
-    monkeypatch.setattr(module, "FRESH_S", 0.0)
+def metrics() -> Metrics:
     made = Metrics("1.2.3")
     made.use([MODEL], ["chat.core", MODEL], {MODEL: 1.8e9}, ["canary"])
     return made
@@ -209,13 +207,6 @@ def test_openmetrics_on_request(metrics: Metrics, make: Make) -> None:
     parsed = parse_openmetrics(body.decode())  # type: ignore[no-untyped-call]
     assert {family.name for family in parsed} == {row.name for row in TABLE}
     assert metrics.render("*/*")[1].startswith("text/plain; version=0.0.4")
-
-
-def test_scrapes_within_a_second_are_answered_from_the_last(make: Make) -> None:
-    metrics = Metrics("1")
-    first = metrics.render("")
-    metrics.observe(make())
-    assert metrics.render("")[0] is first[0]
 
 
 def test_rendering_in_a_thread_while_counting(metrics: Metrics, make: Make) -> None:
