@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from typing import Protocol
 
 from sidecar.core.record import Record
 from sidecar.errors import Code, Refusal, RefusedError
 from sidecar.runtime.body import Buffers, overloaded
 from sidecar.runtime.pinned import Pinned
 from sidecar.runtime.upstream import Upstream
-from sidecar.runtime.watch import Limit, Watch
+from sidecar.runtime.watch import Limit
 from sidecar.settings.static import Settings
 from sidecar.state import State
 from sidecar.telemetry.events import Events
@@ -19,6 +20,12 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.spans import SpanIds, Tracing
 
 DRAINING = Refusal(Code.DRAINING, "The sidecar is shutting down.", 1.0, close=True)
+
+
+class Expirable(Protocol):
+    """Something that a shutdown ends from outside: a request's watch, a socket's tunnel."""
+
+    def expire(self, limit: Limit) -> None: ...
 
 
 class Shared:
@@ -47,7 +54,7 @@ class Shared:
         self.tracing = tracing
         self.buffers = Buffers(settings.limits.buffered)
         self.dialects = {p.name: p.dialect for p in settings.providers.values()}
-        self.watches: set[Watch] = set()
+        self.watches: set[Expirable] = set()
         self.in_flight = 0
         self.last_request_at = self.now()
         self.draining = False

@@ -24,6 +24,7 @@ from sidecar.runtime.headers import to_client
 from sidecar.runtime.reply import Reply
 from sidecar.runtime.shared import Shared
 from sidecar.runtime.upstream import AttemptError, Shipment, UpgradeRefusedError
+from sidecar.runtime.watch import Limit
 
 Admit = Callable[[Call, bytes | None], None]
 
@@ -101,7 +102,11 @@ class Sockets:
         await client.prepare(call.request)
         race.release(attempt, self._shared.now())
         tunnel = Tunnel(client, upstream, self._rewriter(call, attempt), attempt)
-        end = await tunnel.run()
+        self._shared.watches.add(tunnel)
+        try:
+            end = await tunnel.run()
+        finally:
+            self._shared.watches.discard(tunnel)
         # Judged before the other side is told, since a client that leaves then ends this task.
         if end.code is not None:
             race.ended(attempt, self._shared.now())
@@ -170,10 +175,21 @@ class Tunnel:
         self._upstream = upstream
         self._rewrite = rewrite
         self._attempt = attempt
+        self._drained = asyncio.Event()
+
+    def expire(self, limit: Limit) -> None:
+        """The sidecar shuts down: both sides are told, instead of being cut off."""
+        del limit
+        self._drained.set()
+
+    async def _until_drained(self) -> End:
+        await self._drained.wait()
+        return End(by_client=False, code=aiohttp.WSCloseCode.SERVICE_RESTART, reason=Code.DRAINING.encode())
 
     async def run(self) -> End:
-        """Pass frames on until either side has ended."""
-        pumps = [asyncio.create_task(self._up(), name="ws-up"), asyncio.create_task(self._down(), name="ws-down")]
+        """Pass frames on until either side has ended, or the sidecar shuts down."""
+        ways = {"ws-up": self._up(), "ws-down": self._down(), "ws-drain": self._until_drained()}
+        pumps = [asyncio.create_task(way, name=name) for name, way in ways.items()]
         try:
             done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             return next(iter(done)).result()

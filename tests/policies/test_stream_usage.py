@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-
 import pytest
 
 from sidecar.core.facts import Ask, Attempt, Cause, Exchange, Fault, Target
