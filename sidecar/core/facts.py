@@ -121,7 +121,7 @@ class Exchange:
     ask: Ask
     received_at: float
     depth: int = 0  # core/pipeline
-    kind: str = "none"  # policies/name: pin | alias | catalogued | unlisted | none
+    kind: str = "undecided"  # policies/name: pin | alias | catalogued | unlisted | none
     pin: str | None = None  # policies/name: the name, if the pin file knows it
     chosen: str | None = None  # policies/name, variant, choice: the id of the model decided on
     variant: str = "stable"  # policies/variant

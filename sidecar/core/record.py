@@ -14,7 +14,7 @@ class Record:
     ts: float  # wall clock at arrival, seconds since the epoch
     exchange: Exchange
     outcome: Outcome
-    generation: str  # of the snapshot that it ran under: "7" or "7+stop"
+    generation: int | str  # of the snapshot that it ran under: 7 or "7+stop"
     sha256: str
     stopped: tuple[tuple[str, str], ...]  # (pin, variant) pairs that were stopped in that snapshot
     latency_s: float  # from the arrival of the headers to the last byte sent

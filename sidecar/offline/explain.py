@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     refusal = resolve(snapshot(pins, settings), x)
     said = {
         "name": name,
-        "generation": pins.label,
+        "generation": pins.shown,
         "sha256": pins.sha256,
         "dialect": ask.dialect,
         "model": x.targets[0].model if x.targets else None,

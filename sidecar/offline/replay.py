@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     for number, line in enumerate(lines, 1):
         try:
             event = orjson.loads(line)
-            if event["kind"] != "request":
+            if event["kind"] != "request" or event["inputs"]["kind"] == "undecided":  # there was nothing to decide
                 continue
             decided = bench.decide(event)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -140,7 +140,7 @@ class Bench:
             "model_id": target.model if target else None,
             "provider": target.provider if target else None,
             "variant": x.variant,
-            "generation": at.pins.label,
+            "generation": at.pins.shown,
             "why": "; ".join(x.why),
             # What became of an admitted request isn't decided here; that a refused one was refused is.
             "error": event["error"] if refusal is None else refusal.code.value,

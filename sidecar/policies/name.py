@@ -31,7 +31,9 @@ class Name(Policy):
         name = x.ask.name
         x.task = x.ask.task
         if name is None:
+            x.kind = "none"
             if x.ask.required:
+                x.why.append("refused: a model is required")
                 return Refusal(Code.BAD_REQUEST, "This request needs a `model` (or a `capability`), and names none.")
             x.why.append("untouched: no model in the request")
             return None
@@ -49,6 +51,7 @@ class Name(Policy):
             x.kind = "unlisted"
             x.why.append("unlisted: passed on unpinned")
         else:
+            x.kind = "unlisted"
             x.why.append("unlisted: rejected")
             return Refusal(Code.UNKNOWN_MODEL, self._unknown(name))
         return None

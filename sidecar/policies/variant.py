@@ -52,6 +52,9 @@ class Variant(Policy):
         if pin.stable is None:
             return None
         x.chosen = pin.stable.id
+        stopped = sorted(variant for name, variant in self._pins.stopped if name == x.pin)
+        if stopped:
+            x.why.append(f"stopped: {', '.join(stopped)}")
         if not pin.arms:
             return None
         if x.bucket is None:  # a replay brings the bucket with it, since events don't keep the unit

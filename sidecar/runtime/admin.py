@@ -123,7 +123,7 @@ class Admin:
         said = {
             "model": x.targets[0].model,
             "variant": x.variant,
-            "generation": snapshot.pins.label,
+            "generation": snapshot.pins.shown,
             "why": "; ".join(x.why),
         }
         return json_reply(200, orjson.dumps(said))
@@ -139,7 +139,7 @@ class Admin:
             raise RefusedError(Refusal(Code.BAD_REQUEST, str(exc.args[0]), http_status=404)) from None
         except LookupError as exc:
             raise RefusedError(Refusal(Code.NO_TARGET, str(exc.args[0]), 1.0)) from None
-        return json_reply(200, orjson.dumps({"pin": pin, "variant": variant, "percent": 0, "generation": pins.label}))
+        return json_reply(200, orjson.dumps({"pin": pin, "variant": variant, "percent": 0, "generation": pins.shown}))
 
     async def _json(self, request: BaseRequest) -> dict[str, Any]:
         held = Held(self._buffers)
@@ -166,7 +166,7 @@ def described(snapshot: Snapshot) -> dict[str, Any]:
     names |= {name: {"kind": "alias", "model": model.id} for name, model in pins.aliases.items() if name not in names}
     names |= {m.id: {"kind": "catalogued", "model": m.id} for m in pins.models.values() if m.id not in names}
     return {
-        "generation": pins.label,
+        "generation": pins.shown,
         "sha256": pins.sha256,
         "path": pins.path,
         "unlisted": pins.unlisted,

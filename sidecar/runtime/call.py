@@ -93,7 +93,7 @@ class Call:
             ts=self.ts,
             exchange=self.exchange,
             outcome=outcome,
-            generation=pins.label,
+            generation=pins.shown,
             sha256=pins.sha256,
             stopped=tuple(sorted(pins.stopped)),
             latency_s=now - self.arrived_at,

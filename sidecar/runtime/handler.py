@@ -15,7 +15,7 @@ from dataclasses import replace
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
-from sidecar.core.facts import Exchange, Fault, Outcome
+from sidecar.core.facts import Ask, Exchange, Fault, Outcome
 from sidecar.core.race import Phase, Race
 from sidecar.dialects import registry
 from sidecar.dialects.base import Place
@@ -219,8 +219,6 @@ class Proxy:
     def _refuse(self, call: Call, refusal: Refusal) -> Reply:
         call.refusal = refusal
         call.status = refusal.status
-        if call.exchange is None:  # without an exchange there will be no record to count
-            self._shared.metrics.refused(refusal.code)
         return refusal_reply(refusal, call.dialect, call.id, call.says())
 
     async def _expired(self, call: Call, relay: Relay | None, limit: Limit) -> Reply:
@@ -269,9 +267,12 @@ class Proxy:
 
     def _settle(self, call: Call) -> None:
         """Tell the policies and the watchers, once, without an await."""
-        x, snapshot, race = call.exchange, call.snapshot, call.race
+        x, snapshot, race = call.exchange or self._undecided(call), call.snapshot, call.race
         if x is None or snapshot is None:
+            if call.refusal is not None:
+                self._shared.metrics.refused(call.refusal.code)
             return
+        call.exchange = x
         now = self._shared.now()
         if race is not None and race.phase is not Phase.OVER:
             race.gone(now)
@@ -285,6 +286,16 @@ class Proxy:
         )
         snapshot.pipeline.settle(x, outcome, now)
         self._shared.publish(call.record(now, error), call.span)
+
+    def _undecided(self, call: Call) -> Exchange | None:
+        """What is known of a request that was refused, or left, before anything was decided; None for our own paths."""
+        route = call.route
+        ended = call.refusal is not None or (call.client_gone and route is not None)
+        if not ended or call.request.raw_path.startswith(own.PREFIX):
+            return None
+        operation = route.endpoint.operation if route is not None else "other"
+        ask = Ask(call.dialect.NAME, operation=operation, provider=route.provider if route is not None else None)
+        return Exchange(call.id, ask, call.arrived_at)
 
     def _error(self, call: Call) -> str | None:
         if call.refusal is not None:

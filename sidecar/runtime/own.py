@@ -69,8 +69,6 @@ async def feedback(call: Call, shared: Shared) -> Reply:
     request = call.request
     if request.method != "POST":
         return Reply(405, [("Allow", "POST"), *call.says()], body=b"")
-    if "json" not in request.headers.get("Content-Type", ""):
-        raise bad_request("Feedback is JSON: send `content-type: application/json`.")
     limits = shared.settings.limits
     body = await read_whole(request, call.held, limit=_FEEDBACK_BYTES, idle_s=limits.body_idle)
     try:

@@ -95,7 +95,7 @@ class Pinned:
             self._metrics.reload("unchanged")
             return
         result = "ok"
-        if current is not None and pins.generation < current.generation and not self.degraded:
+        if current is not None and pins.generation < current.generation:
             if self._settings.monotonic:
                 reason = f"generation {pins.generation} is lower than {current.generation}, and `monotonic` is set"
                 self.refuse(reason, pins.generation, pins.sha256)
@@ -118,7 +118,7 @@ class Pinned:
         reason = f"the last good copy, {pins.path}, stands in for the pin file"
         words = changes(None, pins, limit=MOST_WORDS)
         self._audit.swap(result="ok", generation=pins.generation, sha256=pins.sha256, changes=words, reason=reason)
-        self._events.swap(result="ok", generation=pins.label, sha256=pins.sha256, changes=words, reason=reason)
+        self._events.swap(result="ok", generation=pins.shown, sha256=pins.sha256, changes=words, reason=reason)
         log.error("serving the last good pin file, generation %s: %s", pins.label, self.trouble)
 
     def refuse(self, reason: str, generation: int | None = None, sha256: str | None = None) -> None:
@@ -165,7 +165,7 @@ class Pinned:
         if result != "stop":
             self._metrics.reload(result)
         self._audit.swap(result=result, generation=pins.generation, sha256=pins.sha256, changes=words, reason=reason)
-        self._events.swap(result=result, generation=pins.label, sha256=pins.sha256, changes=words, reason=reason)
+        self._events.swap(result=result, generation=pins.shown, sha256=pins.sha256, changes=words, reason=reason)
 
 
 def _reason(error: ConfigError) -> str:

@@ -143,6 +143,11 @@ class Pins:
         """The generation as headers show it: `7`, or `7+stop` once a variant is stopped."""
         return f"{self.generation}+stop" if self.stopped else str(self.generation)
 
+    @property
+    def shown(self) -> int | str:
+        """The generation as JSON shows it: the file's number, or the label `7+stop`."""
+        return self.label if self.stopped else self.generation
+
     def stop(self, pin_name: str, variant_name: str) -> Pins:
         """A copy in which that variant takes no units; a second stop changes nothing. May raise UnknownVariant."""
         if (pin_name, variant_name) in self.stopped:

@@ -132,7 +132,7 @@ def swap_line(
         "kind": "swap",
         "ts": rfc3339(ts),
         "result": result,
-        "generation": None if generation is None else str(generation),
+        "generation": generation,
         "pins_sha256": sha256,
         "changes": list(changes),
         "reason": reason,

@@ -289,7 +289,7 @@ class Metrics:
         return NONE if x.ask.name is None else OTHER
 
     def _variant(self, x: Exchange) -> str:
-        if x.kind == "none":
+        if x.kind in {"none", "undecided"}:
             return NONE
         return x.variant if self._variants is None or x.variant in self._variants else OTHER
 

@@ -143,7 +143,7 @@ def attributes(record: Record, server: tuple[str, int] | None = None) -> dict[st
         "sidecar.request_id": x.id,
         "sidecar.pin": x.pin,
         "sidecar.variant": x.variant if x.kind != "none" else None,
-        "sidecar.generation": record.generation,
+        "sidecar.generation": str(record.generation),
         "sidecar.attempts": len(outcome.attempts),
     }
     if winner is not None and winner.served is not None:

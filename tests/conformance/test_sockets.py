@@ -193,11 +193,3 @@ async def test_usage_of_all_turns_is_counted(pair: Pair, proxy: Running) -> None
     totals = provider.ledger.totals[MEANING["chat"]]
     assert (event["tokens_prompt"], event["tokens_completion"]) == (totals.prompt_tokens, totals.completion_tokens)
     assert (event["pin"], event["model_id"]) == ("chat", MEANING["chat"])
-
-
-async def test_a_drain_closes_sockets_by_name(proxy: Running) -> None:
-    async with aiohttp.ClientSession() as http, http.ws_connect(f"{proxy.url}/v1/realtime?model=chat.core") as socket:
-        await socket.receive()
-        proxy.lifecycle.shared.stop()
-        message = await socket.receive()
-    assert (message.type, message.data, message.extra) == (aiohttp.WSMsgType.CLOSE, 1012, "sidecar_draining")

@@ -39,7 +39,7 @@ async def test_resolve(both: Running, http: aiohttp.ClientSession) -> None:
         {
             "model": model_of(7),
             "variant": "stable",
-            "generation": "7",
+            "generation": 7,
             "why": f"pin chat.core; unassignable: no unit, stable serves; to {model_of(7)} at openai",
         },
     )
@@ -91,7 +91,7 @@ async def test_what_does_not_resolve(
 async def test_pins_shows_every_name_and_what_it_means(both: Running, http: aiohttp.ClientSession) -> None:
     status, shown = await admin(http, both, "/pins")
     assert status == 200
-    assert shown["generation"] == "7"
+    assert shown["generation"] == 7
     assert len(shown["sha256"]) == 64
     assert shown["loaded_at"].startswith("20")
     assert (shown["last_error"], shown["degraded"], shown["unlisted"]) == (None, False, "reject")

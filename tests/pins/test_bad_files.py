@@ -79,7 +79,7 @@ async def test_the_last_good_file_stays(
     answer = await chat(http, seven)
     assert (answer.status, answer.headers["x-sidecar-model"]) == (200, model_of(7))
     status, shown = await admin(http, seven, "/pins")
-    assert (status, shown["generation"], shown["degraded"]) == (200, "7", False)
+    assert (status, shown["generation"], shown["degraded"]) == (200, 7, False)
     assert says in shown["last_error"]
     assert (await admin(http, seven, "/readyz"))[0] == 200
     for told_in in (seven.events("swap"), lines(seven.folder / "audit.jsonl")):
@@ -103,7 +103,7 @@ async def test_the_same_good_file_again_clears_the_trouble(seven: Running, http:
         rename(seven.pins, pins(7))
         await until(lambda: seven.lifecycle.shared.pinned.trouble is None)
     assert reloads(seven, "ok") == 1
-    assert (await admin(http, seven, "/pins"))[1]["generation"] == "7"
+    assert (await admin(http, seven, "/pins"))[1]["generation"] == 7
 
 
 async def test_each_bad_file_is_told_by_its_own_sha256(seven: Running) -> None:

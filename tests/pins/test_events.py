@@ -54,7 +54,7 @@ async def test_a_whole_answer(seven: Running, http: aiohttp.ClientSession) -> No
     assert event["cost_usd"] == pytest.approx(price)
     assert said(event, "error", "status", "stream", "cache", "task") == (None, 200, False, "off", "summarise")
     assert said(event, "success", "quality_score", "dialect", "provider") == (None, None, "openai", "openai")
-    assert said(event, "generation", "operation") == ("7", "chat")
+    assert said(event, "generation", "operation") == (7, "chat")
     assert event["user_id"] == hashlib.sha256(b"ann").hexdigest()
     assert 0 < event["overhead_us"] < event["latency_ms"] * 1000
     assert abs(datetime.fromisoformat(event["ts"]).timestamp() - began) < 10
@@ -230,3 +230,17 @@ def _decide_and_count(at: Running, count: int) -> None:
         outcome = Outcome(attempts, attempts[0] if attempts else None, refusal.code if refusal else None, 200)
         record = Record(0.0, x, outcome, "7", "0" * 64, (), 0.1, None, 0.0, None)
         shared.metrics.observe(record)
+
+
+async def test_a_request_refused_before_its_name_was_read_has_its_line_too(proxy: Running) -> None:
+    async with aiohttp.ClientSession() as http:
+        async with http.post(f"{proxy.url}/v1/chat/completions", data=b"{") as answer:
+            assert answer.status == 400
+        async with http.get(f"{proxy.url}/v1/models", headers={"Host": "attacker.example"}) as answer:
+            assert answer.status == 403
+    await proxy.event(count=2)
+    bad, foreign = proxy.events()
+    assert (bad["error"], bad["status"], bad["operation"]) == ("sidecar_bad_request", 400, "chat")
+    assert (foreign["error"], foreign["status"], foreign["pin"]) == ("sidecar_forbidden", 403, None)
+    assert {bad["inputs"]["kind"], foreign["inputs"]["kind"]} == {"undecided"}
+    assert bad["attempts"] == []

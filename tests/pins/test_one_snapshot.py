@@ -118,7 +118,7 @@ async def test_a_stream_that_spans_a_swap(seven: Running, http: aiohttp.ClientSe
     assert model_of(8).encode() not in first + rest
     await until(lambda: len(seven.events()) == 2)
     old = next(e for e in seven.events() if e["stream"])
-    assert (old["generation"], old["model_id"], old["error"]) == ("7", model_of(7), None)
+    assert (old["generation"], old["model_id"], old["error"]) == (7, model_of(7), None)
     assert generation(seven) == "8"
 
 

@@ -76,7 +76,7 @@ def test_the_full_sample_starts_as_it_stands(config: Path, tmp_path: Path) -> No
         process.addresses = wait(lambda: listening(process))
         assert ready(process) == 200
         shown = call(f"{process.admin}/pins").json()
-        assert (shown["generation"], shown["path"]) == ("42", str(config / "pins-full.yaml"))
+        assert (shown["generation"], shown["path"]) == (42, str(config / "pins-full.yaml"))
         assert "pins.chat.core.hedge" in shown["inactive"]
         assert process.warned("fleet_missing")
         assert process.warned("OPENAI_EU_KEY")

@@ -45,7 +45,7 @@ def _record(
         ts=1_763_800_000.25,
         exchange=exchange,
         outcome=Outcome(attempts, winner, error, status),
-        generation="7",
+        generation=7,
         sha256="ab" * 32,
         stopped=(("chat.core", "canary"),),
         latency_s=1.0,

@@ -55,7 +55,7 @@ def test_what_the_fields_of_a_request_say(make: Make) -> None:
         "pin": "chat.core", "variant": "stable", "model_id": MODEL, "provider": "openai", "tokens_prompt": 100,
         "tokens_completion": 50, "latency_ms": 1000.0, "ttft_ms": 199.0, "overhead_us": 300.0, "error": None,
         "status": 200, "task": None, "success": None, "quality_score": None, "cost_usd": 0.000625, "cache": "off",
-        "dialect": "openai", "operation": "chat", "stream": True, "generation": "7", "pins_sha256": "ab" * 32,
+        "dialect": "openai", "operation": "chat", "stream": True, "generation": 7, "pins_sha256": "ab" * 32,
         "why": "pin chat.core; stable: no variants",
         "attempts": [
             {
@@ -126,7 +126,7 @@ def test_feedback_and_swap_lines() -> None:
     }  # fmt: skip
     swap = swap_line(0.0, result="ok", generation=8, sha256="cd", changes=["chat.core: a -> b"], reason=None)
     assert swap == {
-        "kind": "swap", "ts": "1970-01-01T00:00:00.000Z", "result": "ok", "generation": "8", "pins_sha256": "cd",
+        "kind": "swap", "ts": "1970-01-01T00:00:00.000Z", "result": "ok", "generation": 8, "pins_sha256": "cd",
         "changes": ["chat.core: a -> b"], "reason": None,
     }  # fmt: skip
 
