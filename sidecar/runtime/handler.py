@@ -70,7 +70,14 @@ class Proxy:
             raise
         except Exception as exc:  # the one place where a bug of ours becomes an answer
             log.exception("a bug in the sidecar", extra={"fields": {"request_id": call.id, "type": type(exc).__name__}})
-            return self._refuse(call, Refusal(Code.INTERNAL, "The sidecar failed; its log says how.", close=True))
+            reply = self._refuse(call, Refusal(Code.INTERNAL, "The sidecar failed; its log says how.", close=True))
+            if (
+                request.writer.output_size > 0
+            ):  # an answer has begun: it must not look complete, nor be followed by another
+                if request.transport is not None:
+                    request.transport.abort()
+                raise ConnectionResetError("broken off") from exc
+            return reply
         finally:
             shared.left()
             self._settle(call)

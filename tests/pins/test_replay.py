@@ -200,7 +200,9 @@ def _tampering(events: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -
     said = json.loads(capsys.readouterr().out)
     assert (code, said["differing"]) == (2, [])
     third = ('"generation":3,', '"generation":"3+stop"')
-    gone = [line for line in whole if any(mark in line for mark in third) and '"bucket"' in line and "undecided" not in line]
+    gone = [
+        line for line in whole if any(mark in line for mark in third) and '"bucket"' in line and "undecided" not in line
+    ]
     assert len(said["unreplayable"]) == len(gone)
     files = [str(f) for f in sorted(folder.glob("[0-9].yaml"))]
     assert main(["replay", str(events), "--pins", *files]) == 2
