@@ -49,6 +49,11 @@ class Meter(Protocol):
     text_bytes: int  # bytes of content received so far, for the cost of an aborted stream
     deltas: int  # content events received so far
 
+    @property
+    def ended(self) -> bool:
+        """Nothing can come any more, not even usage: the dialect's end marker was seen, where it has one."""
+        ...
+
     def see(self, event: bytes) -> Kind: ...
 
 

@@ -108,6 +108,11 @@ class BaseMeter:
         self._head = b""
         self._last = b""
 
+    @property
+    def ended(self) -> bool:
+        """What completes the stream is its end; dialects with a marker of its own behind that override it."""
+        return self.done
+
     def see(self, event: bytes) -> Kind:
         """What this event is. Takes a `Piece` of a huge event as well."""
         if isinstance(event, Piece):

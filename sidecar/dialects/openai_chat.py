@@ -26,6 +26,11 @@ class ChatMeter(BaseMeter):
         self._finished: set[int] = set()
         self._marked = False
 
+    @property
+    def ended(self) -> bool:
+        """`[DONE]`: a finish reason is followed by usage, where it was asked for."""
+        return self._marked
+
     def _whole(self, event: bytes) -> Kind:
         raw = data(event)
         if raw.startswith(b"[DONE]"):
@@ -35,7 +40,7 @@ class ChatMeter(BaseMeter):
         if not isinstance(chunk, dict):
             return Kind.PLAIN
         if chunk.get("error"):  # what openai-python raises on (openai/_streaming.py)
-            self.done = True
+            self._marked = self.done = True
             return Kind.ERROR
         self.served = text_of(chunk.get("model")) or self.served
         usage = chunk.get("usage")

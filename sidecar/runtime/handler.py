@@ -237,7 +237,8 @@ class Proxy:
             if limit is Limit.DRAIN:
                 return self._refuse(call, DRAINING)
             return self._refuse(call, Refusal(Code.TIMEOUT, f"The provider took too long ({limit.value})."))
-        if limit is Limit.TAIL:
+        stream = relay.answer.stream
+        if limit is Limit.TAIL or (limit is Limit.IDLE and stream is not None and stream.done):
             await relay.reply.write_eof()
             self._ended(race, relay.answer)
             return relay.reply

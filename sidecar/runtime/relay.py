@@ -92,12 +92,12 @@ class Relay:
         stream = self.answer.stream
         assert stream is not None
         read, send = self.answer.response.content.readany, self.reply.send
-        if stream.done:
+        if stream.ended:
             watch.tail()
         try:
             while chunk := await read():
                 watch.byte()
-                was_done = stream.done
+                had_ended = stream.ended
                 data = stream.feed(chunk)
                 if stream.useful:
                     watch.useful()
@@ -105,7 +105,7 @@ class Relay:
                         self._on_useful()
                 if data:
                     await send(data, watch)
-                if stream.done and not was_done:
+                if stream.ended and not had_ended:
                     watch.tail()
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
             if not stream.done:

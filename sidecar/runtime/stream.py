@@ -39,6 +39,10 @@ class Stream:
         return self.meter.done
 
     @property
+    def ended(self) -> bool:
+        return self.meter.ended
+
+    @property
     def at_boundary(self) -> bool:
         """False inside an event that was too large to be held back whole."""
         return not self._splitter.inside

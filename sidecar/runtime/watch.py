@@ -26,7 +26,7 @@ class Limit(StrEnum):
 
 
 TAIL_S = 1.0
-"""How long a complete stream may be silent before its end: its usage or `[DONE]` may still be on the way."""
+"""How long a stream may be silent after its end was seen."""
 
 TAIL_MOST_S = 5.0
 """How long it may go on after it was complete, silent or not."""
