@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from cachetools import TTLCache
 
-KEPT = 20_000
+KEPT = 10_000
 TTL_S = 3600.0
 
 
 class Recent:
-    """Request id → the pin and variant that served it, for an hour and at most 20,000 requests."""
+    """Request id → the pin and variant that served it, for an hour and at most 10,000 requests."""
 
     __slots__ = ("_calls", "_now")
 
