@@ -36,9 +36,11 @@ def port(wanted: int) -> int:
 class Stage:
     """Starts both processes on the sample files and ends them again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, any_ports: bool = False) -> None:
+        """`any_ports`: free ones at once, instead of the usual ones where they are free."""
         self.folder = folder
-        self.provider_port, self.port, self.admin_port = port(4020), port(4010), port(4011)
+        wanted = (0, 0, 0) if any_ports else (4020, 4010, 4011)
+        self.provider_port, self.port, self.admin_port = (port(number) for number in wanted)
         self._processes: list[subprocess.Popen[bytes]] = []
         sample = (ROOT / "config" / "sidecar.yaml").read_text()
         for old, new in ((4020, self.provider_port), (4010, self.port), (4011, self.admin_port)):

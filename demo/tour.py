@@ -205,9 +205,13 @@ def main() -> int:
     """Run the tour. Returns 0 if all went as told."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="end after the tour instead of staying up")
+    parser.add_argument("--any-ports", action="store_true", help="listen on free ports instead of 4010, 4011 and 4020")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with tempfile.TemporaryDirectory(prefix="model-sidecar-demo-") as folder, Stage(Path(folder)) as stage:
+    with (
+        tempfile.TemporaryDirectory(prefix="model-sidecar-demo-") as folder,
+        Stage(Path(folder), any_ports=args.any_ports) as stage,
+    ):
         try:
             good = asyncio.run(tour(stage))
             if not good:
