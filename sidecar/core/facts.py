@@ -57,6 +57,16 @@ class Usage:
     reasoning: int = 0
     odd: bool = False
 
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input + other.input,
+            self.output + other.output,
+            self.cached_input + other.cached_input,
+            self.cache_write + other.cache_write,
+            self.reasoning + other.reasoning,
+            self.odd or other.odd,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

@@ -14,7 +14,7 @@ import orjson
 
 from sidecar.core.facts import Usage
 from sidecar.dialects.base import Endpoint, Kind, Listed, Place, Reading
-from sidecar.dialects.meters import BaseMeter, Counts, first_text, last_object, loads, text_of
+from sidecar.dialects.meters import BaseMeter, Counts, first_text, last_object, loads, reading_of_ends, text_of
 from sidecar.dialects.paths import lookup
 from sidecar.dialects.sse import data, event_name
 from sidecar.errors import Refusal, bad_request
@@ -134,7 +134,7 @@ _ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("POST", "messages"): _MESSAGES,
     ("POST", "messages/count_tokens"): Endpoint("messages/count_tokens", place=Place.JSON, required=True),
     ("POST", "messages/batches"): Endpoint(
-        "messages/batches", place=Place.NESTED, required=True, side_effects=True, holders=(("requests", "*", "params"),)
+        "messages/batches", place=Place.NESTED, required=True, holders=(("requests", "*", "params"),)
     ),
     ("POST", "complete"): Endpoint("complete", "text_completion", Place.JSON, True, MessagesMeter),
     ("GET", "models"): Endpoint("models", place=Place.LIST),
@@ -187,8 +187,7 @@ def reading(endpoint: Endpoint, body: bytes) -> Reading:  # noqa: ARG001 - all a
 
 
 def reading_ends(endpoint: Endpoint, head: bytes, last: bytes) -> Reading:  # noqa: ARG001 - all alike
-    served = first_text(head, "model") or first_text(last, "model")
-    return Reading(normal_usage(last_object(last, "usage")), served)
+    return reading_of_ends(head, last, normal_usage)
 
 
 def models_page(models: Sequence[Listed], query: Mapping[str, str]) -> bytes:

@@ -66,7 +66,6 @@ class Endpoint:
     place: Place = Place.NONE
     required: bool = False  # the API demands a model
     meter: Callable[[], Meter] | None = None  # for its event streams
-    side_effects: bool = False
     holders: tuple[tuple[str, ...], ...] = ((),)  # paths to the objects that hold a `model`; "*" is each element
     prefix: str = ""  # what may stand before a name in the body: Gemini's "models/"
     streams: bool = False  # streams by its path, not by a member of the body

@@ -58,13 +58,6 @@ def _edits(body: bytes) -> list[Edit]:
     return edits
 
 
-def frame_names(frame: str | bytes) -> list[str]:
-    """The names that a client's frame asks for, in order."""
-    names: list[str] = []
-    rewrite_frame(frame, lambda name: names.append(name) or name)  # type: ignore[func-returns-value]
-    return names
-
-
 def frame_reading(frame: str | bytes) -> Reading | None:
     """Usage and served model of a server's frame that ends a response, None for any other frame."""
     raw = frame.encode("utf-8", "replace") if isinstance(frame, str) else frame

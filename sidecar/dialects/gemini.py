@@ -15,13 +15,12 @@ import orjson
 
 from sidecar.core.facts import Usage
 from sidecar.dialects.base import Endpoint, Kind, Listed, Place, Reading
-from sidecar.dialects.meters import BaseMeter, Counts, first_text, last_object, loads, text_of
+from sidecar.dialects.meters import BaseMeter, Counts, first_text, last_object, loads, reading_of_ends, text_of
 from sidecar.dialects.sse import data
 from sidecar.errors import Refusal, bad_request
 
 NAME = "gemini"
 CREDENTIAL_HEADER = "x-goog-api-key"
-VERSIONS = ("v1beta", "v1", "v1alpha")
 
 _PREFIX = "models/"
 
@@ -119,7 +118,7 @@ _METHODS = {
 }
 _GET_MODEL = Endpoint("models/get", place=Place.PATH, required=True)
 _LIST = Endpoint("models", place=Place.LIST)
-_CACHE = Endpoint("cachedContents", place=Place.JSON, required=True, prefix=_PREFIX, side_effects=True)
+_CACHE = Endpoint("cachedContents", place=Place.JSON, required=True, prefix=_PREFIX)
 _OTHER = Endpoint("gemini/other")
 _VERSIONED = re.compile(r"/(?:upload/)?(v1beta|v1alpha|v1)/(.*)", re.DOTALL)
 
@@ -193,8 +192,7 @@ def reading(endpoint: Endpoint, body: bytes) -> Reading:  # noqa: ARG001 - all a
 
 
 def reading_ends(endpoint: Endpoint, head: bytes, last: bytes) -> Reading:  # noqa: ARG001 - all alike
-    served = first_text(head, "modelVersion") or first_text(last, "modelVersion")
-    return Reading(normal_usage(last_object(last, "usageMetadata")), served)
+    return reading_of_ends(head, last, normal_usage, usage="usageMetadata", served="modelVersion")
 
 
 def models_page(models: Sequence[Listed], query: Mapping[str, str]) -> bytes:

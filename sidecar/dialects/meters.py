@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 
 from sidecar.core.facts import Usage
-from sidecar.dialects.base import Kind
+from sidecar.dialects.base import Kind, Reading
 from sidecar.dialects.sse import Piece
 
 MOST_TOKENS = 10**12
@@ -97,8 +97,6 @@ class BaseMeter:
 
     __slots__ = ("_head", "_last", "deltas", "done", "served", "text_bytes", "usage")
 
-    USAGE_KEY = "usage"
-
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self.served: str | None = None
@@ -170,3 +168,10 @@ def first_text(raw: bytes, key: str) -> str | None:
     """The value of the first member of that name, if it is a plain string."""
     match = re.search(rb'(?<!\\)"' + key.encode() + rb'"\s*:\s*"([^"\\]{1,256})"', raw)
     return match[1].decode("utf-8", "replace") if match else None
+
+
+def reading_of_ends(
+    head: bytes, last: bytes, normal: Callable[[Any], Usage | None], *, usage: str = "usage", served: str = "model"
+) -> Reading:
+    """Usage and model of an answer of which only the first and last bytes are at hand. `usage`, `served`: the keys."""
+    return Reading(normal(last_object(last, usage)), first_text(head, served) or first_text(last, served))

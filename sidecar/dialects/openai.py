@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import orjson
 
 from sidecar.dialects.base import FETCH, Endpoint, Listed, Place, Reading
-from sidecar.dialects.meters import first_text, last_object, loads, openai_usage, text_of
+from sidecar.dialects.meters import loads, openai_usage, reading_of_ends, text_of
 from sidecar.dialects.openai_chat import ChatMeter
 from sidecar.dialects.openai_responses import TypedMeter, failure
 from sidecar.dialects.paths import lookup
@@ -45,7 +45,7 @@ _ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     ("GET", "models"): Endpoint("models", place=Place.LIST),
     ("GET", "models/*"): Endpoint("models/get", place=Place.PATH, required=True),
     ("DELETE", "models/*"): Endpoint("models/delete"),
-    ("POST", "files"): Endpoint("files/upload", place=Place.UPLOAD, side_effects=True),
+    ("POST", "files"): Endpoint("files/upload", place=Place.UPLOAD),
     ("GET", "realtime"): Endpoint("realtime", "chat", Place.QUERY),
     ("POST", "realtime/sessions"): Endpoint("realtime/sessions", place=Place.JSON),
     ("POST", "realtime/client_secrets"): Endpoint(
@@ -94,8 +94,7 @@ def reading(endpoint: Endpoint, body: bytes) -> Reading:  # noqa: ARG001 - all a
 
 
 def reading_ends(endpoint: Endpoint, head: bytes, last: bytes) -> Reading:  # noqa: ARG001 - all alike
-    served = first_text(head, "model") or first_text(last, "model")
-    return Reading(openai_usage(last_object(last, "usage")), served)
+    return reading_of_ends(head, last, openai_usage)
 
 
 def models_page(models: Sequence[Listed], query: Mapping[str, str]) -> bytes:  # noqa: ARG001 - OpenAI doesn't page

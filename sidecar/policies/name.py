@@ -47,13 +47,12 @@ class Name(Policy):
         elif name in self._pins.models:
             x.kind, x.pin, x.chosen = "catalogued", name, name
             x.why.append(f"catalogued {name}")
-        elif self._pins.unlisted == "pass":
-            x.kind = "unlisted"
-            x.why.append("unlisted: passed on unpinned")
         else:
             x.kind = "unlisted"
-            x.why.append("unlisted: rejected")
-            return Refusal(Code.UNKNOWN_MODEL, self._unknown(name))
+            if self._pins.unlisted == "reject":
+                x.why.append("unlisted: rejected")
+                return Refusal(Code.UNKNOWN_MODEL, self._unknown(name))
+            x.why.append("unlisted: passed on unpinned")
         return None
 
     def _unknown(self, name: str) -> str:

@@ -32,9 +32,8 @@ class StreamUsage(Policy):
     def admit(self, x: Exchange, now: float) -> Refusal | None:  # noqa: ARG002
         if x.ask.may_add_usage:
             provider = x.targets[0].provider
-            x.add_usage = self._providers[provider].stream_usage == "add" and not self._quirks.no_stream_options(
-                provider
-            )
+            wanted = self._providers[provider].stream_usage == "add"
+            x.add_usage = wanted and not self._quirks.no_stream_options(provider)
         return None
 
     def react(self, x: Exchange, attempt: Attempt, now: float) -> Next | None:  # noqa: ARG002

@@ -81,13 +81,17 @@ class Call:
             headers.append(("x-sidecar-why", "; ".join(x.why)[:1024]))
         return headers
 
-    def record(self, now: float, error: str | None) -> Record:
+    def outcome(self, error: str | None) -> Outcome:
+        """What it came to, once it is over."""
+        attempts = tuple(self.race.attempts) if self.race is not None else ()
+        winner = self.race.winner if self.race is not None else None
+        return Outcome(attempts, winner, error, None if self.client_gone and not self.first_sent_at else self.status)
+
+    def record(self, now: float, outcome: Outcome) -> Record:
         """The frozen record of this request. Call it once, when it is over."""
         assert self.snapshot is not None
         assert self.exchange is not None
-        attempts = tuple(self.race.attempts) if self.race is not None else ()
-        winner = self.race.winner if self.race is not None else None
-        outcome = Outcome(attempts, winner, error, None if self.client_gone and not self.first_sent_at else self.status)
+        winner = outcome.winner
         pins = self.snapshot.pins
         return Record(
             ts=self.ts,
@@ -99,7 +103,7 @@ class Call:
             latency_s=now - self.arrived_at,
             ttft_s=winner.first_at - winner.started_at if winner is not None and winner.first_at is not None else None,
             overhead_s=self._overhead_s(now),
-            cost_usd=total_cost_usd(attempts, pins.models),
+            cost_usd=total_cost_usd(outcome.attempts, pins.models),
             traceparent=self.request.headers.get("traceparent"),
         )
 

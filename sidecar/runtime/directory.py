@@ -1,4 +1,7 @@
-"""inotify on one directory, on the event loop. Where there is no inotify, the poll alone serves."""
+"""Seeing that files change: inotify on one directory, on the event loop, and a signature for the poll beside it.
+
+Where there is no inotify, the poll alone serves.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ try:
     from inotify_simple import INotify, flags
 except ImportError:  # not Linux
     INotify = flags = None
+
+Signature = tuple[int, ...]
 
 
 class DirectoryWatcher:
@@ -60,3 +65,15 @@ class DirectoryWatcher:
             if event.mask & flags.IGNORED and event.wd == self._descriptor:
                 self._watched = self._descriptor = None
         self._on_event()
+
+
+def signature_of(path: Path) -> Signature:
+    """What changes when a file is written, replaced, or its symlinks point elsewhere; empty if there is none.
+
+    The change time is part of it, since `cp -p` and `rsync -t` bring another file's modification time with them.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_dev, found.st_mtime_ns, found.st_ctime_ns, found.st_size

@@ -19,6 +19,7 @@ from sidecar.dialects.base import Endpoint
 from sidecar.errors import Code, Refusal, RefusedError
 from sidecar.runtime.body import Held
 from sidecar.runtime.connector import Dial
+from sidecar.runtime.headers import is_encoded
 from sidecar.runtime.stream import Ends, Stream
 from sidecar.runtime.upstream import AttemptError, Shipment, Upstream, meaning
 from sidecar.runtime.watch import Watch
@@ -34,7 +35,7 @@ _REFUSALS = {
 
 @dataclass(slots=True, repr=False)  # `held` is what a model said
 class Answer:
-    """An attempt's answer, as far as it was read. `rest` is None once all of it is in `held`."""
+    """An attempt's answer, as far as it was read: `complete` if all of it is in `held`."""
 
     attempt: Attempt
     response: aiohttp.ClientResponse
@@ -123,7 +124,7 @@ class Driver:
                 return await self._event_stream(attempt, response)
             if self._is_held(response):
                 return await self._whole_json(attempt, response)
-            ends = Ends(b"") if is_json(response) and not is_encoded(response) else None
+            ends = Ends(b"") if is_json(response) and not is_encoded(response.headers) else None
             self._answers[attempt.number] = Answer(attempt, response, b"", complete=False, ends=ends)
             return self._race.release(attempt, monotonic())
         except AttemptError as exc:
@@ -137,7 +138,7 @@ class Driver:
         return (
             self._plan.endpoint.meter is not None
             and media_type(response) == "text/event-stream"
-            and not is_encoded(response)
+            and not is_encoded(response.headers)
         )
 
     def _is_held(self, response: aiohttp.ClientResponse) -> bool:
@@ -158,7 +159,7 @@ class Driver:
 
     async def _whole_json(self, attempt: Attempt, response: aiohttp.ClientResponse) -> list[Command]:
         body, complete = await self._read(attempt, response)
-        ends = None if complete or is_encoded(response) else Ends(body)
+        ends = None if complete or is_encoded(response.headers) else Ends(body)
         self._answers[attempt.number] = Answer(attempt, response, body, complete, ends=ends)
         return self._race.useful(attempt, monotonic()) if complete else self._race.release(attempt, monotonic())
 
@@ -216,7 +217,3 @@ def media_type(response: aiohttp.ClientResponse) -> str:
 def is_json(response: aiohttp.ClientResponse) -> bool:
     kind = media_type(response)
     return kind == "application/json" or kind.endswith("+json")
-
-
-def is_encoded(response: aiohttp.ClientResponse) -> bool:
-    return response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -36,14 +35,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check(headers: CIMultiDictProxy[str] | Mapping[str, str], allowed: frozenset[str]) -> Refusal | None:
+def check(headers: CIMultiDictProxy[str], allowed: frozenset[str]) -> Refusal | None:
     """Refusal for a request that comes from elsewhere than an app beside us. `allowed`: further host names."""
-    hosts = _values(headers, "Host") or [""]
+    hosts = headers.getall("Host", [])
     host = host_of(hosts[0]) if len(hosts) == 1 else None
     if host is None:
         return Refusal(Code.BAD_REQUEST, "The request needs exactly one valid Host header.", close=True)
     # Anything but exactly `chunked` is read differently by different servers: an empty one, lists, two of them.
-    if (codings := _values(headers, "Transfer-Encoding")) and [c.strip().lower() for c in codings] != ["chunked"]:
+    if (codings := headers.getall("Transfer-Encoding", [])) and [c.strip().lower() for c in codings] != ["chunked"]:
         return Refusal(Code.BAD_REQUEST, "This Transfer-Encoding is not served.", close=True)
     if not is_loopback(host) and host not in allowed:
         return Refusal(Code.FORBIDDEN, "This Host is not served here; add it to `allowed_hosts` if it should be.")
@@ -53,12 +52,6 @@ def check(headers: CIMultiDictProxy[str] | Mapping[str, str], allowed: frozenset
     if headers.get("Sec-Fetch-Site", "").lower() == "cross-site":
         return Refusal(Code.FORBIDDEN, "Cross-site requests are not served.")
     return None
-
-
-def _values(headers: CIMultiDictProxy[str] | Mapping[str, str], name: str) -> list[str]:
-    if isinstance(headers, CIMultiDictProxy):
-        return headers.getall(name, [])
-    return [headers[name]] if name in headers else []
 
 
 def _own_origin(origin: str, allowed: frozenset[str]) -> bool:

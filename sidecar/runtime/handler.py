@@ -15,7 +15,7 @@ from dataclasses import replace
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
-from sidecar.core.facts import Ask, Exchange, Fault, Outcome
+from sidecar.core.facts import Ask, Exchange, Fault
 from sidecar.core.race import Phase, Race
 from sidecar.dialects import registry
 from sidecar.dialects.base import Place
@@ -71,9 +71,8 @@ class Proxy:
         except Exception as exc:  # the one place where a bug of ours becomes an answer
             log.exception("a bug in the sidecar", extra={"fields": {"request_id": call.id, "type": type(exc).__name__}})
             reply = self._refuse(call, Refusal(Code.INTERNAL, "The sidecar failed; its log says how.", close=True))
-            if (
-                request.writer.output_size > 0
-            ):  # an answer has begun: it must not look complete, nor be followed by another
+            if request.writer.output_size > 0:
+                # An answer has begun: it must not look complete, nor be followed by another.
                 if request.transport is not None:
                     request.transport.abort()
                 raise ConnectionResetError("broken off") from exc
@@ -286,14 +285,9 @@ class Proxy:
             race.gone(now)
             call.client_gone = True
         error = self._error(call)
-        outcome = Outcome(
-            tuple(race.attempts) if race is not None else (),
-            race.winner if race is not None else None,
-            error,
-            call.status,
-        )
+        outcome = call.outcome(error)
         snapshot.pipeline.settle(x, outcome, now)
-        self._shared.publish(call.record(now, error), call.span)
+        self._shared.publish(call.record(now, outcome), call.span)
 
     def _undecided(self, call: Call) -> Exchange | None:
         """What is known of a request that was refused, or left, before anything was decided; None for our own paths."""

@@ -6,7 +6,7 @@ provider, and a provider can't speak in our name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -99,6 +99,6 @@ def meterable_encoding(accept: str | None) -> str | None:
     return accept if len(kept) == len(wanted) else ", ".join(kept) or "identity"
 
 
-def ours(pairs: Iterable[tuple[str, str | None]]) -> list[tuple[str, str]]:
-    """`x-sidecar-*` headers of an answer, without those that have nothing to say."""
-    return [(name, value) for name, value in pairs if value is not None]
+def is_encoded(headers: CIMultiDictProxy[str]) -> bool:
+    """Whether the body has a content coding, so that it can't be read as it is."""
+    return headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity")

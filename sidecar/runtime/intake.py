@@ -9,6 +9,7 @@ from sidecar.dialects.base import Place, Route
 from sidecar.errors import Code, Refusal, RefusedError
 from sidecar.runtime.body import pieces, read_until
 from sidecar.runtime.call import Call
+from sidecar.runtime.headers import is_encoded
 from sidecar.settings.options import LimitsSpec
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -26,7 +27,7 @@ async def take_in(call: Call, route: Route, limits: LimitsSpec) -> bytes | None:
     content_type = request.headers.get("Content-Type", "")
     if not request.body_exists or not registry.needs_body(route, content_type):
         return None
-    if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+    if is_encoded(request.headers):
         message = "A body that names a model must not be encoded: send it as it is."
         raise RefusedError(Refusal(Code.BAD_REQUEST, message, http_status=415, close=True))
 

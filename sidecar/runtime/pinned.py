@@ -105,6 +105,7 @@ class Pinned:
             log.warning("generation %d came again with other bytes; the sha256 tells them apart", pins.generation)
         words = changes(current, pins, limit=MOST_WORDS)
         self._take(pins, degraded=False)
+        self._metrics.reload(result)
         self._tell(result, pins, words, None)
         for warning in pins.warnings:
             log.warning("%s", warning)
@@ -117,8 +118,7 @@ class Pinned:
         self._take(pins, degraded=True)
         reason = f"the last good copy, {pins.path}, stands in for the pin file"
         words = changes(None, pins, limit=MOST_WORDS)
-        self._audit.swap(result="ok", generation=pins.generation, sha256=pins.sha256, changes=words, reason=reason)
-        self._events.swap(result="ok", generation=pins.shown, sha256=pins.sha256, changes=words, reason=reason)
+        self._tell("ok", pins, words, reason)
         log.error("serving the last good pin file, generation %s: %s", pins.label, self.trouble)
 
     def refuse(self, reason: str, generation: int | None = None, sha256: str | None = None) -> None:
@@ -162,8 +162,6 @@ class Pinned:
         metrics.pins(pins.label, pins.sha256, at=self.loaded_at, degraded=degraded)
 
     def _tell(self, result: str, pins: Pins, words: list[str], reason: str | None) -> None:
-        if result != "stop":
-            self._metrics.reload(result)
         self._audit.swap(result=result, generation=pins.generation, sha256=pins.sha256, changes=words, reason=reason)
         self._events.swap(result=result, generation=pins.shown, sha256=pins.sha256, changes=words, reason=reason)
 

@@ -11,7 +11,7 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
-from sidecar.runtime.directory import DirectoryWatcher
+from sidecar.runtime.directory import DirectoryWatcher, Signature, signature_of
 from sidecar.runtime.pinned import Pinned
 from sidecar.runtime.secrets import Secrets
 from sidecar.settings.problems import UnreadableError
@@ -21,8 +21,6 @@ log = logging.getLogger("sidecar.pins")
 POLL_S = 0.5
 SETTLE_S = 0.02
 """Events come in bursts (a rename is several); one look after the burst is enough."""
-
-Signature = tuple[int, ...]
 
 
 class Reloader:
@@ -92,18 +90,6 @@ class Reloader:
         # What couldn't be read is tried again at each poll: permissions and free descriptors come back unseen.
         self._seen = None if isinstance(found.error, UnreadableError) else signature
         self._pinned.judge(found)
-
-
-def signature_of(path: Path) -> Signature:
-    """What changes when a file is written, replaced, or its symlinks point elsewhere; empty if there is none.
-
-    The change time is part of it, since `cp -p` and `rsync -t` bring another file's modification time with them.
-    """
-    try:
-        found = path.stat()
-    except OSError:
-        return ()
-    return found.st_ino, found.st_dev, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
 def looks_like_subpath(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from sidecar.runtime.directory import Signature, signature_of
 from sidecar.settings.load import read_bytes
 from sidecar.settings.problems import ConfigError
 from sidecar.settings.static import Provider
@@ -23,14 +24,14 @@ class Secrets:
     def __init__(self, providers: Mapping[str, Provider], credentials: Credentials) -> None:
         self._providers = [p for p in providers.values() if p.has_key]
         self._credentials = credentials
-        self._seen: dict[str, tuple[int, ...]] = {}  # what was read last; missing: read again
+        self._seen: dict[str, Signature] = {}  # what was read last; missing: read again
         self._told: set[str] = set()  # whose trouble is in the log already
 
     def look(self, *, force: bool = False) -> None:
         """Read what has changed, or couldn't be read. Two stats a file; never raises."""
         for provider in self._providers:
             name, path = provider.name, provider.api_key_file
-            signature = () if path is None else _signature(path)
+            signature = () if path is None else signature_of(path)
             if not force and self._seen.get(name) == signature:
                 continue
             self._seen[name] = signature
@@ -64,11 +65,3 @@ class Secrets:
             self._told.add(name)
             means = "the last one stays" if has_one else "requests to it are refused until it has one"
             log.error("no usable key for provider %s (%s): %s", name, trouble, means)
-
-
-def _signature(path: Path) -> tuple[int, ...]:
-    try:
-        found = path.stat()
-    except OSError:
-        return (0,)
-    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size

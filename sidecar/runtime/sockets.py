@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import aiohttp
@@ -27,6 +27,7 @@ from sidecar.runtime.upstream import AttemptError, Shipment, UpgradeRefusedError
 from sidecar.runtime.watch import Limit
 
 Admit = Callable[[Call, bytes | None], None]
+Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 
 
 class Sockets:
@@ -188,7 +189,12 @@ class Tunnel:
 
     async def run(self) -> End:
         """Pass frames on until either side has ended, or the sidecar shuts down."""
-        ways = {"ws-up": self._up(), "ws-down": self._down(), "ws-drain": self._until_drained()}
+        client, upstream = self._client, self._upstream
+        ways = {
+            "ws-up": self._pump(client, upstream, self._ask, by_client=True),
+            "ws-down": self._pump(upstream, client, self._answer, by_client=False),
+            "ws-drain": self._until_drained(),
+        }
         pumps = [asyncio.create_task(way, name=name) for name, way in ways.items()]
         try:
             done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -210,66 +216,45 @@ class Tunnel:
         else:  # a silence isn't an end: say so
             await self._client.close(code=aiohttp.WSCloseCode.INTERNAL_ERROR, message=Code.INTERRUPTED.encode())
 
-    async def _up(self) -> End:
-        upstream = self._upstream
+    async def _pump(
+        self, source: Socket, target: Socket, text: Callable[[str], Awaitable[None]], *, by_client: bool
+    ) -> End:
+        """One direction. `text` sends on what a text frame becomes."""
         while True:  # not `async for`, which ends at a close frame without showing it
-            message = await self._client.receive()
+            message = await source.receive()
             try:
                 match message.type:
                     case WSMsgType.TEXT:
-                        try:
-                            text = self._rewrite(message.data)
-                        except RefusedError as exc:
-                            await self._client.send_str(refused_frame(exc.refusal))
-                            continue
-                        await upstream.send_str(text)
+                        await text(message.data)
                     case WSMsgType.BINARY:
-                        await upstream.send_bytes(message.data)
+                        await target.send_bytes(message.data)
                     case WSMsgType.PING:
-                        await upstream.ping(message.data)
+                        await target.ping(message.data)
                     case WSMsgType.PONG:
-                        await upstream.pong(message.data)
+                        await target.pong(message.data)
                     case _:
-                        return End.told(message, by_client=True)
+                        return End.told(message, by_client=by_client)
             except (ConnectionError, aiohttp.ClientError):
-                return End(by_client=False)
+                return End(by_client=not by_client)
 
-    async def _down(self) -> End:
-        client = self._client
-        while True:
-            message = await self._upstream.receive()
-            try:
-                match message.type:
-                    case WSMsgType.TEXT:
-                        self._meter(frames.frame_reading(message.data))
-                        await client.send_str(message.data)
-                    case WSMsgType.BINARY:
-                        await client.send_bytes(message.data)
-                    case WSMsgType.PING:
-                        await client.ping(message.data)
-                    case WSMsgType.PONG:
-                        await client.pong(message.data)
-                    case _:
-                        return End.told(message, by_client=False)
-            except (ConnectionError, aiohttp.ClientError):
-                return End(by_client=True)
+    async def _ask(self, frame: str) -> None:
+        try:
+            frame = self._rewrite(frame)
+        except RefusedError as exc:
+            await self._client.send_str(refused_frame(exc.refusal))
+        else:
+            await self._upstream.send_str(frame)
+
+    async def _answer(self, frame: str) -> None:
+        self._meter(frames.frame_reading(frame))
+        await self._client.send_str(frame)
 
     def _meter(self, reading: Reading | None) -> None:
         if reading is None:
             return
         self._attempt.served = reading.served or self._attempt.served
-        usage = reading.usage
-        if usage is None:
-            return
-        total = self._attempt.usage or Usage()
-        self._attempt.usage = Usage(
-            total.input + usage.input,
-            total.output + usage.output,
-            total.cached_input + usage.cached_input,
-            total.cache_write + usage.cache_write,
-            total.reasoning + usage.reasoning,
-            total.odd or usage.odd,
-        )
+        if reading.usage is not None:
+            self._attempt.usage = (self._attempt.usage or Usage()) + reading.usage
 
 
 def refused_frame(refusal: Refusal) -> str:

@@ -203,12 +203,10 @@ def meaning(exc: BaseException, provider: str, *, reused: bool) -> AttemptError:
             return AttemptError(Fault.CONNECT, f"Provider {provider} could not be reached.")
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError() | ConnectionError() if reused:
             return AttemptError(Fault.STALE, f"Provider {provider} had closed the kept connection.")
-        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError() | OSError() if not isinstance(
-            exc, TimeoutError
-        ):
-            return AttemptError(Fault.BROKEN, f"Provider {provider} closed the connection before it answered.")
         case TimeoutError():
             return AttemptError(Fault.TIMEOUT, f"Provider {provider} did not answer in time.")
+        case aiohttp.ServerDisconnectedError() | OSError():
+            return AttemptError(Fault.BROKEN, f"Provider {provider} closed the connection before it answered.")
         case aiohttp.ClientPayloadError():
             return AttemptError(Fault.BROKEN, f"Provider {provider}'s answer broke off.")
         case _:

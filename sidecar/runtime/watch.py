@@ -29,8 +29,7 @@ TAIL_S = 1.0
 """How long a stream may be silent after its end was seen."""
 
 TAIL_MOST_S = 5.0
-"""How long it may go on after it was complete, silent or not."""
-
+"""How long it may go on after its end, silent or not."""
 
 LATE_S = 0.25
 PAROLE_S = 0.05
@@ -113,7 +112,7 @@ class Watch:
         self._first_by = None
 
     def tail(self) -> None:
-        """The stream is complete; its connection may close in its own time, but not for long."""
+        """The stream's end was seen; its connection may close in its own time, but not for long."""
         self._last_byte = self._loop.time()
         self._tail_by = self._last_byte + TAIL_MOST_S
         self._arm()

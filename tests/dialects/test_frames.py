@@ -6,7 +6,7 @@ import pytest
 
 from sidecar.core.facts import Usage
 from sidecar.dialects.base import Reading
-from sidecar.dialects.frames import frame_names, frame_reading, rewrite_frame
+from sidecar.dialects.frames import frame_reading, rewrite_frame
 from sidecar.errors import RefusedError
 
 
@@ -38,7 +38,9 @@ def test_rewriting(frame: str, after: str | None) -> None:
 
 
 def test_names_in_order() -> None:
-    assert frame_names('{"type":"response.create","model":"x","response":{"model":"y"}}') == ["x", "y"]
+    names: list[str] = []
+    rewrite_frame('{"type":"response.create","model":"x","response":{"model":"y"}}', lambda n: names.append(n) or n)
+    assert names == ["x", "y"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,13 @@ from sidecar.settings.load import load_settings
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 LIMIT_S = 10.0
+ONE_PIN = """
+version: 1
+generation: 1
+unlisted: reject
+models: {gpt-5.4-2025-11-02: {provider: openai}}
+pins: {chat.core: {stable: gpt-5.4-2025-11-02}}
+"""
 
 
 @dataclass

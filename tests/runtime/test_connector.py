@@ -8,15 +8,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.harness import sidecar
+from tests.faults.stage import staged
+from tests.faults.upstream import Step
+from tests.faults.wire import chat, chunked
+from tests.harness import ONE_PIN
 
-PINS = """
-version: 1
-generation: 1
-unlisted: reject
-models: {gpt-5.4-2025-11-02: {provider: openai}}
-pins: {chat.core: {stable: gpt-5.4-2025-11-02}}
-"""
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
 
@@ -24,27 +20,13 @@ EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
 @pytest.mark.parametrize("bad", [b"zz\r\n", b"5\r\nabcdeXX", b"-1\r\n"])
 async def test_a_malformed_chunk_never_leaves_the_client_waiting(tmp_path: Path, bad: bytes) -> None:
     """aiohttp's client tells only who waits for headers; whoever reads the body would wait for the idle limit."""
-    hold = asyncio.Event()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(HEAD + b"%x\r\n%s\r\n" % (len(EVENT), EVENT))
-        await writer.drain()
-        await asyncio.sleep(0.1)  # a segment of its own
-        writer.write(bad)
-        await hold.wait()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    body = {"model": "chat.core", "stream": True, "messages": []}
-    async with sidecar(tmp_path, {"openai": f"http://127.0.0.1:{port}/v1"}, pins=PINS) as proxy:
+    async with staged(tmp_path, pins=ONE_PIN) as stage:  # with the default idle limit, a minute
+        stage.upstream.says(HEAD + chunked(EVENT, last=False), 0.1, bad, Step.HANG)
+        url = f"{stage.running.url}/v1/chat/completions"
         async with (
             asyncio.timeout(10),
             aiohttp.ClientSession() as http,
-            http.post(f"{proxy.url}/v1/chat/completions", json=body) as answer,
+            http.post(url, json=chat(stream=True)) as answer,
         ):
             text = await answer.text()
         assert "sidecar_stream_interrupted" in text
-        hold.set()
-    server.close()

@@ -11,22 +11,15 @@ import aiohttp
 import pytest
 
 from sidecar.provider import FakeProvider
-from tests.harness import Running, sidecar
+from tests.harness import ONE_PIN, Running, sidecar
 
-PINS = """
-version: 1
-generation: 1
-unlisted: reject
-models: {gpt-5.4-2025-11-02: {provider: openai}}
-pins: {chat.core: {stable: gpt-5.4-2025-11-02}}
-"""
 LIMIT = 256 * 1024
 
 
 @pytest.fixture
 async def small(provider: FakeProvider, tmp_path: Path) -> AsyncIterator[Running]:
     limits = {"body": "256KiB", "body_idle": "300ms"}
-    async with sidecar(tmp_path, {"openai": f"{provider.url}/v1"}, pins=PINS, limits=limits) as running:
+    async with sidecar(tmp_path, {"openai": f"{provider.url}/v1"}, pins=ONE_PIN, limits=limits) as running:
         yield running
 
 
