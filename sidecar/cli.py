@@ -24,6 +24,11 @@ def _configure_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listen", metavar="HOST:PORT", help="where apps point their base URL (SIDECAR_LISTEN)")
     parser.add_argument("--admin-listen", metavar="HOST:PORT", help="admin port (SIDECAR_ADMIN_LISTEN)")
     parser.add_argument("--pins", metavar="FILE", help="the pin file (SIDECAR_PINS)")
+    parser.add_argument(
+        "--exact-tokens",
+        action="store_true",
+        help="count a request's tokens instead of estimating them (SIDECAR_EXACT_TOKENS=1; needs the extra `tokens`)",
+    )
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -37,6 +42,7 @@ def _serve(args: argparse.Namespace) -> int:
             listen=args.listen or _env("LISTEN"),
             admin_listen=args.admin_listen or _env("ADMIN_LISTEN"),
             pins=args.pins or _env("PINS"),
+            exact_tokens=args.exact_tokens or _env("EXACT_TOKENS") in ("1", "true"),
         )
     except ConfigError as error:
         for problem in error.problems:

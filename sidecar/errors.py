@@ -49,7 +49,8 @@ class Refusal:
 
     `message` is for people and may name pins and providers of our own files, never a secret. `retry_after_s` is in
     seconds. `close` asks that the connection be closed after the answer, since its request was not read to the end.
-    `http_status` replaces the code's own status where HTTP has a better one (415 for an encoded body).
+    `http_status` replaces the code's own status where HTTP has a better one (415 for an encoded body). `headers` go
+    with the answer.
     """
 
     code: Code
@@ -57,6 +58,7 @@ class Refusal:
     retry_after_s: float | None = None
     close: bool = False
     http_status: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def status(self) -> int:

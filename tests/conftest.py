@@ -10,6 +10,20 @@ import pytest
 from sidecar.provider import FakeProvider
 from tests.harness import Running, sidecar
 
+REAL_TIME = ("complaints", "conformance", "faults", "fleet", "money", "pins", "process", "provider", "runtime", "sweep")
+"""Folders whose tests run over sockets, processes and the real clock."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A machine that stands still for a second fails a test of real time: such a test gets one more try.
+
+    It is told in the summary (`rerun`). Decisions are pure, so their tests get none.
+    """
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).parts[0] in REAL_TIME:
+            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=1))
+
 
 @pytest.fixture
 async def provider() -> AsyncIterator[FakeProvider]:

@@ -1,28 +1,42 @@
 """The one state machine: which attempts run, which of them the client gets, and when nothing more may start.
 
-It is told what happened (`failed`, `useful`, `ended`, `gone`, `tick`) and answers with commands for the runtime.
-It knows no socket, no clock and no policy by name: policies *propose* attempts, the race applies the laws:
+It is told what happened (`failed`, `useful`, `release`, `ended`, `gone`, `tick`) and answers with commands for the
+runtime. It knows no socket, no clock and no policy by name: policies *propose* attempts and let them in (`Hooks`), the
+race applies the laws:
 
 1. at most one attempt is committed, and nothing is launched after that;
-2. no more than `max_attempts` are launched, none after the deadline or after the client left;
-3. every launched attempt ends, fails or is aborted exactly once;
+2. no more than `max_attempts` are launched, none after the deadline or after the client left, and a target that was
+   tried doesn't get the last one while another target is untried; only an attempt that mends what we ourselves had
+   added to the request (`without_usage`) is always allowed, since the app would not have needed it;
+3. every attempt that was let in is let out exactly once, and every launched one ends, fails or is aborted exactly once;
 4. an attempt that merely lost, or whose client left, carries no fault;
-5. the race can end from every state.
+5. while an attempt runs, the failure of another launches nothing, and nothing waits to be launched; the caller's own
+   fault at the first target ends all, at another one it launches nothing more;
+6. the race can end from every state.
 
-The commit point is the first *useful* event, not the status line. While a later attempt may still be launched
-(`holding`), the runtime keeps earlier events back; as soon as it may not, `release` commits at the first byte.
+The commit point is the first *useful* event, not the status line. While another attempt runs or may still be launched
+(`holding`), the runtime keeps earlier events back; as soon as none does, `release` commits at the first byte.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Protocol
 
 from sidecar.core.facts import Attempt, Cause, Fault, Result, Target
 from sidecar.core.policy import Next
 
-Propose = Callable[[Attempt, float], Next | None]
+
+class Hooks(Protocol):
+    """What the race asks the policies, with the request already filled in."""
+
+    def react(self, attempt: Attempt, now: float) -> Iterable[Next]: ...
+
+    def enter(self, attempt: Attempt, now: float) -> bool: ...
+
+    def leave(self, attempt: Attempt, now: float) -> None: ...
 
 
 class Phase(Enum):
@@ -61,36 +75,86 @@ class IllegalMoveError(RuntimeError):
 
 
 class Race:
-    """One request's attempts. Create it, `start` it, report to it, do what it says until it is over."""
+    """One request's attempts. Create it, `start` it, report to it, do what it says until it is over.
 
-    __slots__ = ("_deadline", "_first", "_late", "_max_attempts", "_propose", "attempts", "phase", "winner")
+    `targets` in the order of preference; `attempts` is the list to fill; `slow_after_s` is when the policies are asked,
+    once, about an attempt that still runs, counted from that attempt's start; `late` is False where nothing can follow
+    an answer's headers, so that nothing is held back.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_hooks",
+        "_late",
+        "_max_attempts",
+        "_slow_after_s",
+        "_slow_at",
+        "_targets",
+        "_waiting",
+        "attempts",
+        "phase",
+        "winner",
+    )  # fmt: skip
 
     def __init__(
-        self, first: Target, *, propose: Propose, max_attempts: int = 3, deadline: float, late: bool = False
+        self,
+        targets: Sequence[Target],
+        hooks: Hooks,
+        *,
+        attempts: list[Attempt] | None = None,
+        max_attempts: int = 3,
+        deadline: float,
+        slow_after_s: float | None = None,
+        late: bool = True,
     ) -> None:
-        self._first = first
-        self._propose = propose
+        self._targets = tuple(targets)
+        self._hooks = hooks
         self._max_attempts = max_attempts
         self._deadline = deadline
+        self._slow_after_s = slow_after_s
+        self._slow_at: float | None = None
         self._late = late
-        self.attempts: list[Attempt] = []
+        self._waiting: Attempt | None = None  # let in, to be launched at its `started_at`
+        self.attempts: list[Attempt] = [] if attempts is None else attempts
         self.phase = Phase.OPEN
         self.winner: Attempt | None = None
 
     @property
     def holding(self) -> bool:
-        """True while events before the first useful one must be kept back, since another attempt may follow."""
-        return self._late and self.phase is Phase.OPEN and len(self.attempts) < self._max_attempts
+        """True while events before the first useful one must be kept back: another attempt runs, or may follow."""
+        return self._late and self.phase is Phase.OPEN and (self._left() > 0 or len(self._running()) > 1)
+
+    @property
+    def may_overlap(self) -> bool:
+        """Whether two attempts may run at once."""
+        return self._slow_after_s is not None
 
     @property
     def wake_at(self) -> float | None:
-        """When `tick` must be called at the latest; None once nothing depends on time."""
-        return self._deadline if self.phase is Phase.OPEN else None
+        """When `tick` must be called; None while nothing depends on time."""
+        if self.phase is not Phase.OPEN:
+            return None
+        if self._waiting is not None:
+            return self._waiting.started_at
+        return self._slow_at
+
+    def give_up_at(self, now: float) -> float:
+        """Until when an attempt launched now may take to its first useful event.
+
+        Equal shares of what is left of the time, one for it and one for each untried target that may still follow;
+        the last of them has it all.
+        """
+        followers = min(len(self._untried()), self._left())
+        return self._deadline if followers <= 0 else now + (self._deadline - now) / (followers + 1)
 
     def start(self, now: float) -> list[Command]:
         if self.attempts:
             raise IllegalMoveError("a race starts once")
-        return [self._launch(self._first, Cause.FIRST, now)]
+        if self._slow_after_s is not None:
+            self._slow_at = now + self._slow_after_s
+        first = Attempt(1, self._targets[0], Cause.FIRST, now)
+        self._hooks.enter(first, now)
+        return [self._launch(first)]
 
     def useful(self, attempt: Attempt, now: float) -> list[Command]:
         """The attempt's first useful event came: it wins, if nothing else has."""
@@ -110,10 +174,16 @@ class Race:
         self._end(attempt, Result.FAILED, now, fault)
         if self.phase is not Phase.OPEN:
             return self._over_if_idle(None)
-        if now < self._deadline and len(self.attempts) < self._max_attempts:
-            proposal = self._propose(attempt, now)
-            if proposal is not None:
-                return [self._launch(proposal.target, proposal.cause, now)]
+        running = self._running()
+        if fault is Fault.CALLER and attempt.target == self._targets[0]:
+            self.phase = Phase.OVER
+            show = attempt if attempt.status is not None else None  # a broken upload has no answer
+            return [*(self._abort(a, Result.LOST_HEDGE, now) for a in running), Finish(show)]
+        if running:
+            return []
+        launched = None if fault is Fault.CALLER else self._follow(attempt, now)
+        if launched is not None:
+            return launched
         return self._over_if_idle(self._to_show())
 
     def ended(self, attempt: Attempt, now: float) -> list[Command]:
@@ -125,29 +195,76 @@ class Race:
         return self._over_if_idle(None)
 
     def gone(self, now: float) -> list[Command]:
-        """The client left: everything still running is aborted, and nobody is blamed."""
+        """The client left, or we shut down: everything still running is aborted, and nobody is blamed."""
         commands: list[Command] = [self._abort(a, Result.CLIENT_GONE, now) for a in self._running()]
+        self._forget_waiting(now)
         if self.phase is not Phase.OVER:
             self.phase = Phase.OVER
             commands.append(Finish(None))
         return commands
 
     def tick(self, now: float) -> list[Command]:
-        """Time has passed. At the deadline whatever has not come far enough is given up."""
-        return self.expired(now) if self.phase is Phase.OPEN and now >= self._deadline else []
-
-    def expired(self, now: float) -> list[Command]:
-        """A limit ran out that no further attempt could mend: everything that runs has failed for lack of time."""
-        if self.phase is Phase.OVER:
+        """Time has passed: what waited is launched, and what still runs may be slow."""
+        if self.phase is not Phase.OPEN:
             return []
-        commands: list[Command] = [self._abort(a, Result.FAILED, now, Fault.TIMEOUT) for a in self._running()]
-        show = self._to_show() if self.phase is Phase.OPEN else None
-        self.phase = Phase.OVER
-        commands.append(Finish(show))
-        return commands
+        if self._waiting is not None:
+            if now < self._waiting.started_at:
+                return []
+            if now >= self._deadline:  # the timer came late
+                self._forget_waiting(now)
+                return self._over_if_idle(self._to_show())
+            attempt, self._waiting = self._waiting, None
+            attempt.started_at = now
+            return [self._launch(attempt)]
+        if self._slow_at is None or self._slow_after_s is None or now < self._slow_at:
+            return []
+        self._slow_at = None
+        running = self._running()
+        if len(running) != 1:
+            return []
+        its_own = running[0].started_at + self._slow_after_s
+        if now < its_own:  # it followed one that failed: it is not slow yet
+            self._slow_at = its_own
+            return []
+        return self._follow(running[0], now) or []
 
-    def _launch(self, target: Target, cause: Cause, now: float) -> Launch:
-        attempt = Attempt(len(self.attempts) + 1, target, cause, now)
+    def _follow(self, attempt: Attempt, now: float) -> list[Command] | None:
+        """Launch, or let wait, what the policies propose and the laws allow; None if that is nothing."""
+        for proposal in self._hooks.react(attempt, now):
+            at = now if proposal.not_before is None else max(now, proposal.not_before)
+            if at >= self._deadline or not self._has_room(proposal):
+                continue
+            if at > now and self._running():
+                continue
+            extra = Attempt(len(self.attempts) + 1, proposal.target, proposal.cause, at, due_at=at)
+            if not self._hooks.enter(extra, at):
+                continue
+            if extra.cause is Cause.HEDGE:
+                self._slow_at = None  # one hedge is enough
+            if at > now:
+                self._waiting = extra
+                return []
+            return [self._launch(extra)]
+        return None
+
+    def _has_room(self, proposal: Next) -> bool:
+        """A target that was tried doesn't get the last attempt while another one is untried.
+
+        A hedge's model need not be one of the targets; the first time it counts as untried, too.
+        """
+        if proposal.cause is Cause.WITHOUT_USAGE:
+            return True
+        tried = any(a.target == proposal.target for a in self.attempts)
+        return self._left() > (1 if tried and self._untried() else 0)
+
+    def _left(self) -> int:
+        return self._max_attempts - sum(a.cause is not Cause.WITHOUT_USAGE for a in self.attempts)
+
+    def _untried(self) -> list[Target]:
+        tried = {a.target for a in self.attempts}
+        return [t for t in self._targets if t not in tried]
+
+    def _launch(self, attempt: Attempt) -> Launch:
         self.attempts.append(attempt)
         return Launch(attempt)
 
@@ -156,17 +273,24 @@ class Race:
             return []
         self.phase = Phase.COMMITTED
         self.winner = attempt
+        attempt.committed_at = now
         losers: list[Command] = [self._abort(a, Result.LOST_HEDGE, now) for a in self._running() if a is not attempt]
         return [Commit(attempt), *losers]
 
-    def _abort(self, attempt: Attempt, result: Result, now: float, fault: Fault | None = None) -> Abort:
-        self._end(attempt, result, now, fault)
+    def _abort(self, attempt: Attempt, result: Result, now: float) -> Abort:
+        self._end(attempt, result, now)
         return Abort(attempt)
 
     def _end(self, attempt: Attempt, result: Result, now: float, fault: Fault | None = None) -> None:
         attempt.result = result
         attempt.fault = fault
         attempt.ended_at = now
+        self._hooks.leave(attempt, now)
+
+    def _forget_waiting(self, now: float) -> None:
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            self._hooks.leave(waiting, now)
 
     def _running(self) -> list[Attempt]:
         return [a for a in self.attempts if a.result is None]
@@ -183,5 +307,5 @@ class Race:
 
     def _to_show(self) -> Attempt | None:
         """If all fail the app sees the first target's last HTTP answer (DESIGN 3.8), or none if it never answered."""
-        answered = [a for a in self.attempts if a.status is not None and a.target == self._first]
+        answered = [a for a in self.attempts if a.status is not None and a.target == self._targets[0]]
         return answered[-1] if answered else None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 
-from sidecar.core.facts import Exchange, Outcome
+from sidecar.core.charge import Charge
+from sidecar.core.facts import Attempt, Exchange, Outcome, Target, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,13 @@ class Record:
     latency_s: float  # from the arrival of the headers to the last byte sent
     ttft_s: float | None  # from launch of the winner to its first useful event
     overhead_s: float  # time spent in the sidecar itself: decisions and bookkeeping, not waiting for either side
-    cost_usd: float | None  # None where the price or the usage is unknown
+    cost_usd: float | None  # of all attempts; None where a price or a usage is unknown
     cache: str = "off"
     traceparent: str | None = None  # as the caller sent it, checked for form
+    charges: tuple[Charge | None, ...] = ()  # what each attempt cost; None where that can't be said
+    given: Target | None = None  # whose answer was given again: from the cache, or another request's
+    given_usage: Usage | None = None  # what that answer cost when it was made: not charged again
+
+    def priced(self) -> Iterator[tuple[Attempt, Charge | None]]:
+        """Each attempt with what it cost."""
+        return zip(self.outcome.attempts, self.charges or repeat(None), strict=False)

@@ -14,6 +14,7 @@ import orjson
 
 from sidecar.core.facts import Usage
 from sidecar.dialects.base import Endpoint, Kind, Listed, Place, Reading
+from sidecar.dialects.finished import ANTHROPIC, ended
 from sidecar.dialects.meters import BaseMeter, Counts, first_text, last_object, loads, reading_of_ends, text_of
 from sidecar.dialects.paths import lookup
 from sidecar.dialects.sse import data, event_name
@@ -50,11 +51,16 @@ def normal_usage(table: Any) -> Usage | None:
 class MessagesMeter(BaseMeter):
     """Meters messages and the older complete. Complete at `message_stop`."""
 
-    __slots__ = ("_table",)
+    __slots__ = ("_stopped", "_table")
 
     def __init__(self) -> None:
         super().__init__()
         self._table: dict[str, Any] = {}
+        self._stopped = False  # a stop reason was seen
+
+    @property
+    def normal(self) -> bool:
+        return self.done and self._stopped and not self._odd_end
 
     def _whole(self, event: bytes) -> Kind:
         name = event_name(event)
@@ -64,7 +70,7 @@ class MessagesMeter(BaseMeter):
         parsed = loads(raw) if raw else None
         kind = parsed.get("type") if isinstance(parsed, dict) else None
         if kind == "error" or name == b"error":
-            self.done = True
+            self.done = self._odd_end = True
             return Kind.ERROR
         if not isinstance(parsed, dict):
             return Kind.PLAIN
@@ -81,6 +87,7 @@ class MessagesMeter(BaseMeter):
                 self._merge(parsed.get("usage"))
                 delta = parsed.get("delta")
                 useful = isinstance(delta, dict) and bool(delta.get("stop_reason"))
+                self._stop(delta)
             case "message_stop":
                 self.done = True
             case "completion":
@@ -88,6 +95,11 @@ class MessagesMeter(BaseMeter):
             case _:
                 pass  # a newer kind of event: passed on, not understood
         return Kind.USEFUL if useful else Kind.PLAIN
+
+    def _stop(self, delta: Any) -> None:
+        if isinstance(delta, dict) and delta.get("stop_reason") is not None:
+            self._stopped = True
+            self._odd_end = self._odd_end or not ended(delta["stop_reason"], ANTHROPIC)
 
     def _start(self, message: Any) -> None:
         if isinstance(message, dict):
@@ -116,6 +128,7 @@ class MessagesMeter(BaseMeter):
         self.served = text_of(event.get("model")) or self.served
         if text := text_of(event.get("completion")):
             self._count(text)
+        self._stop(event)
         self.done = self.done or event.get("stop_reason") is not None
         return bool(event.get("completion") or event.get("stop_reason"))
 
@@ -126,6 +139,7 @@ class MessagesMeter(BaseMeter):
         if event_name(head) in (b"message_start", b"message_delta"):
             self.served = first_text(head, "model") or self.served
             self._merge(last_object(last, "usage"))
+            self._odd_end = True  # its stop reason may stand in what wasn't read
 
 
 _MESSAGES = Endpoint("messages", "chat", Place.JSON, True, MessagesMeter)

@@ -6,7 +6,7 @@ A draft always writes from the original bytes, so that writing twice (for a seco
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
 
@@ -54,6 +54,11 @@ class Meter(Protocol):
         """Nothing can come any more, not even usage: the dialect's end marker was seen, where it has one."""
         ...
 
+    @property
+    def normal(self) -> bool:
+        """It is complete, and everything in it ended of itself: nothing was cut off, filtered or refused."""
+        ...
+
     def see(self, event: bytes) -> Kind: ...
 
 
@@ -79,7 +84,7 @@ class Route:
     endpoint: Endpoint
     provider: str | None
     path: str
-    query: str
+    query: str = field(repr=False)  # a key may stand in it
     model: str | None = None  # decoded name from the path or the query
 
 

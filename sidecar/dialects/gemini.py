@@ -15,6 +15,7 @@ import orjson
 
 from sidecar.core.facts import Usage
 from sidecar.dialects.base import Endpoint, Kind, Listed, Place, Reading
+from sidecar.dialects.finished import GEMINI, ended
 from sidecar.dialects.meters import BaseMeter, Counts, first_text, last_object, loads, reading_of_ends, text_of
 from sidecar.dialects.sse import data
 from sidecar.errors import Refusal, bad_request
@@ -56,13 +57,17 @@ class GeminiMeter(BaseMeter):
         self._seen: set[int] = set()
         self._finished: set[int] = set()
 
+    @property
+    def normal(self) -> bool:
+        return bool(self._seen) and self._seen <= self._finished and not self._odd_end
+
     def _whole(self, event: bytes) -> Kind:
         raw = data(event)
         chunk = loads(raw) if raw else None
         if not isinstance(chunk, dict):
             return Kind.PLAIN
         if chunk.get("error"):
-            self.done = True
+            self.done = self._odd_end = True
             return Kind.ERROR
         self.served = text_of(chunk.get("modelVersion")) or self.served
         self.usage = normal_usage(chunk.get("usageMetadata")) or self.usage
@@ -73,7 +78,7 @@ class GeminiMeter(BaseMeter):
                 useful = self._candidate(candidate) or useful
         feedback = chunk.get("promptFeedback")
         if isinstance(feedback, dict) and feedback.get("blockReason"):
-            self.done = True
+            self.done = self._odd_end = True
             return Kind.USEFUL
         if self._seen:
             self.done = self._seen <= self._finished
@@ -92,12 +97,14 @@ class GeminiMeter(BaseMeter):
                 useful = True
         if candidate.get("finishReason"):
             self._finished.add(index)
+            self._odd_end = self._odd_end or not ended(candidate["finishReason"], GEMINI)
             useful = True
         return useful
 
     def _huge(self, head: bytes, last: bytes) -> None:
         self.served = first_text(last, "modelVersion") or first_text(head, "modelVersion") or self.served
         self.usage = normal_usage(last_object(last, "usageMetadata")) or self.usage
+        self._odd_end = True  # the end of one of several candidates may stand in what wasn't read
         if first_text(last, "finishReason") or first_text(head, "finishReason"):
             self._finished |= self._seen or {0}
             self.done = True

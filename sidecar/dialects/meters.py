@@ -18,7 +18,8 @@ from sidecar.core.facts import Usage
 from sidecar.dialects.base import Kind, Reading
 from sidecar.dialects.sse import Piece
 
-MOST_TOKENS = 10**12
+MOST_TOKENS = 10**8
+"""In one answer: ten times what the largest context holds. More is nonsense."""
 _HEAD_BYTES = 4 * 1024
 _LAST_BYTES = 64 * 1024
 
@@ -70,7 +71,10 @@ class Counts:
 
 
 def openai_usage(table: Any) -> Usage | None:
-    """Usage of any of OpenAI's APIs: they differ in names, not in meaning. Cached and reasoning tokens are inside."""
+    """Usage of any of OpenAI's APIs: they differ in names, not in meaning. Cached and reasoning tokens are inside.
+
+    What `total_tokens` holds beyond both was thought, and is billed as output.
+    """
     if table is None or (isinstance(table, Mapping) and table.get("type") == "duration"):
         return None  # transcriptions billed by the second count no tokens
     if not isinstance(table, Mapping):
@@ -78,14 +82,19 @@ def openai_usage(table: Any) -> Usage | None:
     counts = Counts()
     inside = next((table[k] for k in _INPUT_DETAILS if isinstance(table.get(k), Mapping)), None)
     outside = next((table[k] for k in _OUTPUT_DETAILS if isinstance(table.get(k), Mapping)), None)
-    return Usage(
+    usage = Usage(
         input=counts.must(table, "prompt_tokens", "input_tokens"),
         output=counts.get(table, "completion_tokens", "output_tokens"),
         cached_input=counts.get(inside, "cached_tokens"),
         cache_write=counts.get(inside, "cache_write_tokens"),
         reasoning=counts.get(outside, "reasoning_tokens"),
-        odd=counts.odd,
     )
+    thoughts = counts.get(table, "total_tokens") - usage.input - usage.output
+    usage.odd = counts.odd
+    if thoughts > 0 and not usage.odd:  # Gemini's compatible endpoint leaves them out of completion_tokens
+        usage.output += thoughts
+        usage.reasoning = usage.reasoning or thoughts
+    return usage
 
 
 _INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
@@ -95,7 +104,7 @@ _OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output
 class BaseMeter:
     """State and treatment of pieces that the meters of all dialects have in common (`base.Meter`)."""
 
-    __slots__ = ("_head", "_last", "deltas", "done", "served", "text_bytes", "usage")
+    __slots__ = ("_head", "_last", "_odd_end", "deltas", "done", "served", "text_bytes", "usage")
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
@@ -105,6 +114,12 @@ class BaseMeter:
         self.deltas = 0
         self._head = b""
         self._last = b""
+        self._odd_end = False  # something in it was cut off, filtered or refused, or can't be known not to be
+
+    @property
+    def normal(self) -> bool:
+        """See `base.Meter`; what an answer must end with, dialects override."""
+        return self.done and not self._odd_end
 
     @property
     def ended(self) -> bool:

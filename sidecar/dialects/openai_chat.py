@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sidecar.dialects.base import Kind
+from sidecar.dialects.finished import OPENAI, ended
 from sidecar.dialects.meters import BaseMeter, first_text, last_object, loads, openai_usage, text_of
 from sidecar.dialects.sse import data
 
@@ -31,6 +32,10 @@ class ChatMeter(BaseMeter):
         """`[DONE]`: a finish reason is followed by usage, where it was asked for."""
         return self._marked
 
+    @property
+    def normal(self) -> bool:
+        return bool(self._seen) and self._seen <= self._finished and not self._odd_end
+
     def _whole(self, event: bytes) -> Kind:
         raw = data(event)
         if raw.startswith(b"[DONE]"):
@@ -40,7 +45,7 @@ class ChatMeter(BaseMeter):
         if not isinstance(chunk, dict):
             return Kind.PLAIN
         if chunk.get("error"):  # what openai-python raises on (openai/_streaming.py)
-            self._marked = self.done = True
+            self._marked = self.done = self._odd_end = True
             return Kind.ERROR
         self.served = text_of(chunk.get("model")) or self.served
         usage = chunk.get("usage")
@@ -62,6 +67,7 @@ class ChatMeter(BaseMeter):
         useful = False
         if choice.get("finish_reason") is not None:
             self._finished.add(index)
+            self._odd_end = self._odd_end or not ended(choice["finish_reason"], OPENAI)
             useful = True
         if text := text_of(choice.get("text")):  # completions
             self._count(text)
@@ -75,6 +81,7 @@ class ChatMeter(BaseMeter):
             if text := text_of(delta.get(key)):
                 self._count(text)
                 useful = True
+                self._odd_end = self._odd_end or key == "refusal"
         for part in _called(delta):
             useful = True
             self._count("".join(text_of(part.get(key)) or "" for key in ("name", "arguments", "input")))
@@ -87,6 +94,7 @@ class ChatMeter(BaseMeter):
     def _huge(self, head: bytes, last: bytes) -> None:
         self.served = first_text(head, "model") or self.served
         self.usage = openai_usage(last_object(last, "usage")) or self.usage
+        self._odd_end = True  # a refusal, or the end of one of several choices, may stand in what wasn't read
         if first_text(last, "finish_reason"):
             self._finished |= self._seen
             self.done = True

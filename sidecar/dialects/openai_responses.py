@@ -11,6 +11,7 @@ from __future__ import annotations
 import orjson
 
 from sidecar.dialects.base import Kind
+from sidecar.dialects.finished import response_is_normal
 from sidecar.dialects.meters import BaseMeter, first_text, last_object, loads, openai_usage, text_of
 from sidecar.dialects.sse import data, event_name
 from sidecar.errors import Refusal
@@ -20,6 +21,7 @@ _ENDS = frozenset({b"response.completed", b"response.incomplete", b"response.fai
 _OTHER_ENDS = frozenset(
     {b"image_generation.completed", b"image_edit.completed", b"transcript.text.done", b"speech.audio.done"}
 )
+_NORMAL_ENDS = _OTHER_ENDS | {b"response.completed"}
 # Something was produced, though it isn't called a delta.
 _PRODUCED = (b".partial_image", b"response.output_item.done", b"_call_arguments.done")
 _ECHOES = (b"response.created", b"response.in_progress", b"response.queued")  # they repeat the request
@@ -36,11 +38,12 @@ class TypedMeter(BaseMeter):
         if not kind:
             kind = _type(raw)
         if kind.endswith(b".delta"):
+            self._odd_end = self._odd_end or kind == b"response.refusal.delta"
             return self._delta(raw)
         if kind in _ENDS or kind in _OTHER_ENDS:
-            return self._end(raw)
+            return self._end(raw, kind)
         if kind == b"error":
-            self.done = True
+            self.done = self._odd_end = True
             return Kind.ERROR
         if kind in _ECHOES:
             if self.served is None:
@@ -60,17 +63,20 @@ class TypedMeter(BaseMeter):
         self._count(delta if isinstance(delta, str) else "")
         return Kind.USEFUL
 
-    def _end(self, raw: bytes) -> Kind:
+    def _end(self, raw: bytes, kind: bytes) -> Kind:
         event = loads(raw)
         if not isinstance(event, dict):
             return Kind.PLAIN
         self.done = True
         response = event.get("response")
+        whole = isinstance(response, dict) and response_is_normal(response)
+        if kind not in _NORMAL_ENDS or (kind in _ENDS and not whole):
+            self._odd_end = True
         if isinstance(response, dict):
             self.served = text_of(response.get("model")) or self.served
             event = response
         self.usage = openai_usage(event.get("usage")) or self.usage
-        return Kind.USEFUL
+        return Kind.ERROR if kind == b"response.failed" else Kind.USEFUL
 
     def _served(self, raw: bytes) -> None:
         event = loads(raw)
@@ -81,7 +87,7 @@ class TypedMeter(BaseMeter):
     def _maybe_error(self, raw: bytes) -> Kind:
         event = loads(raw)
         if isinstance(event, dict) and event.get("error"):
-            self.done = True
+            self.done = self._odd_end = True
             return Kind.ERROR
         return Kind.PLAIN
 
@@ -93,6 +99,7 @@ class TypedMeter(BaseMeter):
         kind = _head_type(head)
         if kind in _ENDS or kind in _OTHER_ENDS:
             self.done = True
+            self._odd_end = self._odd_end or kind not in _NORMAL_ENDS  # a refusal was seen before, as deltas
             self.usage = openai_usage(last_object(last, "usage")) or self.usage
         if kind in _ECHOES or kind in _ENDS:
             self.served = self.served or first_text(head, "model") or first_text(last, "model")

@@ -7,22 +7,22 @@ learnt of a request (`facts.Ask`). Not decided here: what a name means, or wheth
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from sidecar.core.facts import Ask
 from sidecar.dialects import jsonl, multipart, paths
-from sidecar.dialects.base import Endpoint, Place, Route
+from sidecar.dialects.base import FETCH, Endpoint, Place, Route
+from sidecar.dialects.describe import choices, describe
 from sidecar.dialects.drafts import SplicedDraft
+from sidecar.dialects.identity import identity_of
 from sidecar.dialects.json_model import check_name, model_edits, only, parse, usage_edit
 from sidecar.dialects.json_scan import elements, members, skip_blank
+from sidecar.dialects.prompts import prompt_of
 from sidecar.errors import bad_request
 
 CAPABILITY_HEADER = "x-model-capability"
 
-_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-_MOST_TOKENS = 10**12
+_CACHE = ("bypass", "refresh")
 
 
 def is_form(content_type: str) -> bool:
@@ -63,9 +63,13 @@ def read(route: Route, headers: Mapping[str, str], body: bytes | None, *, conten
         provider=route.provider,
         unit=headers.get("x-sidecar-unit") or headers.get("x-user-id") or None,
         stream=endpoint.streams,
-        input_tokens=len(body or b"") // 4,
+        body_bytes=len(body or b""),
+        generates=endpoint.operation not in ("other", FETCH),
         required=endpoint.required,
         task=headers.get("x-sidecar-task") or None,
+        no_fallback=_said(headers, "x-sidecar-fallback") == "off",
+        no_hedge=_said(headers, "x-sidecar-hedge") == "off",
+        cache=said if (said := _said(headers, "x-sidecar-cache")) in _CACHE else "use",
     )
     draft = SplicedDraft(ask, (), route.path + (f"?{route.query}" if route.query else ""), body or b"")
     header = headers.get(CAPABILITY_HEADER)
@@ -84,7 +88,15 @@ def read(route: Route, headers: Mapping[str, str], body: bytes | None, *, conten
             _read_form(draft, endpoint, content_type, header)
         case _:
             _read_json(draft, endpoint, header)
+    if body and ask.generates and not is_form(content_type):
+        ask.identity = identity_of(route, headers, draft)
+        if route.dialect == "openai":
+            ask.prompt = lambda: prompt_of(draft.raw_body)
     return draft
+
+
+def _said(headers: Mapping[str, str], name: str) -> str:
+    return headers.get(name, "").strip().lower()
 
 
 def _read_query(draft: SplicedDraft, route: Route, header: str | None) -> None:
@@ -103,19 +115,18 @@ def _read_path(draft: SplicedDraft, route: Route, header: str | None) -> None:
     endpoint = route.endpoint
     name, changed = check_name(route.model), False
     names: list[str] = []
-    if draft.raw_body and endpoint.holders:
-        parsed = parse(draft.raw_body)
-        if isinstance(parsed, dict):
-            _describe(draft.ask, parsed, draft.raw_body)
-            for at, where in _holders(draft.raw_body, skip_blank(draft.raw_body), endpoint.holders):
-                asked = model_edits(
-                    draft.raw_body, at, header=header, required=False, where=where, prefix=endpoint.prefix, bare=True
-                )
-                draft.body_edits += asked.edits
-                if asked.by_capability and asked.name is not None and not where:
-                    name, changed = asked.name, True
-                elif asked.name is not None:
-                    names.append(asked.name)
+    parsed = parse(draft.raw_body) if draft.raw_body and endpoint.holders else None
+    if isinstance(parsed, dict):
+        describe(draft.ask, endpoint, parsed, draft.raw_body)
+        for at, where in _holders(draft.raw_body, skip_blank(draft.raw_body), endpoint.holders):
+            asked = model_edits(
+                draft.raw_body, at, header=header, required=False, where=where, prefix=endpoint.prefix, bare=True
+            )
+            draft.body_edits += asked.edits
+            if asked.by_capability and asked.name is not None and not where:
+                name, changed = asked.name, True
+            elif asked.name is not None:
+                names.append(asked.name)
     if header is not None:
         name, changed = header, True
     follows = endpoint.key.startswith("models:")
@@ -144,6 +155,8 @@ def _read_form(draft: SplicedDraft, endpoint: Endpoint, content_type: str, heade
     found = multipart.parts(body, content_type)
     asked = multipart.model_edits(body, content_type, found, header=header, required=endpoint.required)
     draft.body_edits = asked.edits
+    draft.ask.media_bytes = len(body)  # all but the file is a few words
+    draft.ask.choices = choices(multipart.text(body, multipart.first(found, "n")))
     draft.ask.stream = multipart.text(body, multipart.first(found, "stream")) == "true"
     draft.ask.unit = draft.ask.unit or multipart.text(body, multipart.first(found, "user")) or None
     _named(draft, [asked.name])
@@ -159,7 +172,7 @@ def _read_json(draft: SplicedDraft, endpoint: Endpoint, header: str | None) -> N
             kind = "an array" if isinstance(parsed, list) else "no object"
             raise bad_request(f"the body is {kind}; a JSON object with a `model` is expected")
         return
-    _describe(draft.ask, parsed, body)
+    describe(draft.ask, endpoint, parsed, body)
     at = skip_blank(body)
     names = []
     for holder, where in _holders(body, at, endpoint.holders):
@@ -199,49 +212,3 @@ def _walk(body: bytes, at: int, steps: tuple[str, ...], where: str) -> Iterator[
         member = only(members(body, at, steps[:1]), steps[0], where)
         if member is not None:
             yield from _walk(body, member.start, steps[1:], f"{where}{steps[0]}.")
-
-
-def _describe(ask: Ask, parsed: Mapping[str, Any], body: bytes) -> None:
-    """What a JSON body says of itself besides its model."""
-    metadata = parsed.get("metadata")
-    units = (
-        metadata.get("user_id") if isinstance(metadata, dict) else None,
-        parsed.get("user"),
-        parsed.get("safety_identifier"),
-    )
-    ask.unit = ask.unit or next((unit for unit in units if isinstance(unit, str) and unit), None)
-    ask.stream = ask.stream or parsed.get("stream") is True  # "true" and 1 are the provider's to judge
-    config = parsed.get("generationConfig", parsed.get("generation_config"))
-    config = config if isinstance(config, dict) else {}
-    limits = [_whole(parsed.get(key)) for key in _LIMITS]
-    limit = next((value for value in (*limits, _whole(config.get("maxOutputTokens"))) if value is not None), None)
-    if limit is not None:  # each of n choices may be as long (reliability notes, fault 12)
-        ask.max_output = min(
-            limit * (_whole(parsed.get("n")) or _whole(config.get("candidateCount")) or 1), _MOST_TOKENS
-        )
-    ask.bound = is_bound(parsed, body)
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST_TOKENS else None
-
-
-_HELD_TOP = ("previous_response_id", "conversation", "container", "cachedContent", "cached_content")
-# What must occur for the expression below to match: plain finds, each ten times as fast as a regular expression.
-_HINTS = (b'"file', b'"container', b'"vector_store_ids')
-_HELD = re.compile(
-    rb'(?<!\\)"(?:file_ids?|container(?:_id)?|vector_store_ids|fileData|fileUri|file_uri)"\s*+:\s*+(?!null\b|\[\s*\]|"")'
-)
-
-
-def is_bound(parsed: Mapping[str, Any], body: bytes) -> bool:
-    """Whether the request names state that its provider holds, so that no other provider could answer it.
-
-    Top-level names are looked up; deeper ones (`file_id` in a content part …) are searched for as bytes. A quote that
-    no backslash precedes never stands inside a JSON string, and a name before a colon is a key: prompt text can't
-    match. A tool's schema with a *property* of such a name does match; that costs a fallback to another provider and
-    nothing else. Keys written with escapes are missed; that costs a fallback which the other provider refuses.
-    """
-    if any(parsed.get(key) for key in _HELD_TOP):
-        return True
-    return any(hint in body for hint in _HINTS) and _HELD.search(body) is not None

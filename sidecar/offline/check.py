@@ -49,7 +49,7 @@ def _report(args: argparse.Namespace, pins: Pins | None, problems: tuple[Problem
     if args.format == "json":
         answer: dict[str, object] = {"file": str(args.file), "ok": ok}
         if pins is not None:
-            answer.update(generation=pins.generation, sha256=pins.sha256, inactive=list(pins.inactive))
+            answer.update(generation=pins.generation, sha256=pins.sha256)
         print_json({**answer, "problems": [problem.as_dict() for problem in problems]})
         return
     print_problems(problems)

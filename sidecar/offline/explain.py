@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -17,6 +18,8 @@ from sidecar.offline.stand import snapshot
 from sidecar.settings.load import load_settings, read_bytes, read_pins
 from sidecar.settings.pins import Pins
 from sidecar.settings.problems import ConfigError
+from sidecar.settings.units import duration_text
+from sidecar.settings.words import in_words
 
 DIALECTS = ("openai", "anthropic", "gemini")
 
@@ -48,11 +51,14 @@ def run(args: argparse.Namespace) -> int:
         dialect=args.dialect or dialect_of(pins, name),
         name=name,
         unit=args.unit or None,
+        operation="chat",
         provider=args.provider,
         required=True,
+        generates=True,
     )
     x = Exchange("explain", ask, 0.0)
     refusal = resolve(snapshot(pins, settings), x)
+    protection = dict(_protection(pins, x))
     said = {
         "name": name,
         "generation": pins.shown,
@@ -63,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         "variant": x.variant,
         "bucket": x.bucket,
         "assignable": x.assignable,
+        "targets": [{"model": target.model, "provider": target.provider} for target in x.targets],
+        "protection": protection,
         "why": "; ".join(x.why),
         "error": refusal and {"code": refusal.code, "status": refusal.status, "message": refusal.message},
     }
@@ -74,7 +82,27 @@ def run(args: argparse.Namespace) -> int:
         print(f"{name} -> {said['model'] or name} at {said['provider']} (variant {x.variant}, generation {pins.label})")
         for step in x.why:
             print(f"  {step}")
+        for target in x.targets[1:]:
+            print(f"  then {target.model} at {target.provider}")
+        for what, words in protection.items():
+            print(f"  {what}: {words}")
     return 0 if refusal is None else 1
+
+
+def _protection(pins: Pins, x: Exchange) -> Iterator[tuple[str, str]]:
+    """How a call is protected, in the pin file's words: the name's own settings, then its targets'."""
+    pin = pins.pins.get(x.pin) if x.kind == "pin" and x.pin else None
+    if pin is not None:
+        for key in ("hedge", "cache", "budget", "drill", "over_budget"):
+            if (value := getattr(pin.source, key)) is not None:
+                yield key, in_words(value)
+    for target in x.targets:
+        model = pins.models.get(target.model or "")
+        for key in ("budget", "breaker"):
+            if model is not None and (value := getattr(model.source, key, None)) is not None:
+                yield f"{key} of {model.id}", in_words(value)
+    tries = pins.tries(x.pin)
+    yield "attempts", f"at most {tries.max_attempts}, retries after {duration_text(tries.retry_base_s)} and more"
 
 
 def dialect_of(pins: Pins, name: str) -> str:

@@ -1,5 +1,8 @@
 """`sidecar replay`: recompute every decision of an events file from its pin files, and compare.
 
+What is decided before anything is sent comes from the pipeline, what follows (retries, hedges, fallbacks, who won) from
+the race, told again what providers did (`rerun`).
+
 Exit codes: 0 all decisions are the same, 1 at least one differs, 2 a line has no pin file (by sha256) or can't be read.
 """
 
@@ -15,13 +18,14 @@ import orjson
 
 from sidecar.compose import Snapshot, resolve
 from sidecar.core.facts import Ask, Exchange
+from sidecar.offline.rerun import recorded, rerun
 from sidecar.offline.stand import snapshot
 from sidecar.settings.load import load_settings, read_bytes, read_pins
 from sidecar.settings.pins import Pins
 from sidecar.settings.problems import ConfigError
 from sidecar.settings.static import Settings
 
-COMPARED = ("model_id", "provider", "variant", "generation", "why", "error")
+COMPARED = ("model_id", "provider", "variant", "generation", "why", "error", "status", "attempts")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -59,11 +63,11 @@ def run(args: argparse.Namespace) -> int:
         if decided is None:
             without.append(f"line {number}: no pin file with sha256 {event['pins_sha256']}")
             continue
-        recorded = {key: event.get(key) for key in COMPARED}
-        if decided == recorded:
+        told = {key: event.get(key) for key in COMPARED} | {"attempts": recorded(event)}
+        if decided == told:
             same += 1
         else:
-            differing.append({"line": number, "request_id": event["request_id"], "was": recorded, "now": decided})
+            differing.append({"line": number, "request_id": event["request_id"], "was": told, "now": decided})
     _report(args.format, same, differing, without)
     return 2 if without else 1 if differing else 0
 
@@ -111,39 +115,32 @@ class Bench:
         if pins is None:
             return None
         inputs = event["inputs"]
-        ask = Ask(
-            dialect=event["dialect"],
-            operation=event.get("operation", "other"),
-            name=event["pin"] or inputs.get("asked"),
-            provider=inputs["provider"],
-            unit=None,
-            input_tokens=inputs["input_tokens"],
-            bound=inputs["bound"],
-            required=inputs["required"],
-        )
-        eligible = inputs["eligible"]
-        x = Exchange(
-            event["request_id"],
-            ask,
-            0.0,
-            bucket=inputs["bucket"],
-            assignable=inputs["assignable"],
-            latencies_ms=inputs["latencies_ms"],
-            eligible=None if eligible is None else tuple(eligible),
-            credential=inputs["credential"],
-        )
+        x = _exchange(event)
         stopped = tuple((pin, variant) for pin, variant in inputs["stopped"])
-        at = self._snapshot(pins, stopped, inputs["default_provider"], ask.dialect)
+        at = self._snapshot(pins, stopped, inputs["default_provider"], x.ask.dialect)
         refusal = resolve(at, x)
         target = x.targets[0] if x.targets else None
+        if inputs["recalled"] and refusal is None:
+            x.why.append("cache: hit")
+        error, status, attempts = event["error"], event["status"], recorded(event)
+        if refusal is not None:
+            error, status, attempts = refusal.code.value, None if status is None else refusal.status, []
+        elif _raced(event):
+            again = rerun(at, x, event)
+            error, status, attempts = again.error, again.status, again.attempts
+            target = again.winner.target if again.winner is not None else target
+        model, provider = (target.model, target.provider) if target is not None else (None, None)
+        if x.cache == "coalesced":  # whose answer it was is another request's story
+            model, provider = event["model_id"], event["provider"]
         return {
-            "model_id": target.model if target else None,
-            "provider": target.provider if target else None,
+            "model_id": model,
+            "provider": provider,
             "variant": x.variant,
             "generation": at.pins.shown,
             "why": "; ".join(x.why),
-            # What became of an admitted request isn't decided here; that a refused one was refused is.
-            "error": event["error"] if refusal is None else refusal.code.value,
+            "error": error,
+            "status": status,
+            "attempts": attempts,
         }
 
     def _snapshot(
@@ -155,3 +152,55 @@ class Bench:
                 pins = pins.stop(pin, variant)
             self._snapshots[key] = snapshot(pins, self._settings, {dialect: default})
         return self._snapshots[key]
+
+
+def _exchange(event: dict[str, Any]) -> Exchange:
+    """The request as it came, with all that was read of the state when it was decided."""
+    inputs = event["inputs"]
+    ask = Ask(
+        dialect=event["dialect"],
+        operation=event["operation"],
+        name=event["pin"] or inputs["asked"],
+        provider=inputs["provider"],
+        unit=None,
+        stream=event["stream"],
+        body_bytes=inputs["body_bytes"],
+        media_bytes=inputs["media_bytes"],
+        max_output=inputs["max_output"],
+        choices=inputs["choices"],
+        generates=inputs["generates"],
+        bound=inputs["bound"],
+        side_effects=inputs["side_effects"],
+        deterministic=inputs["deterministic"],
+        repeatable=inputs["repeatable"],
+        required=inputs["required"],
+        no_fallback=inputs["no_fallback"],
+        no_hedge=inputs["no_hedge"],
+        cache=inputs["asked_cache"],
+    )
+    return Exchange(
+        event["request_id"],
+        ask,
+        0.0,
+        bucket=inputs["bucket"],
+        assignable=inputs["assignable"],
+        latencies_ms=inputs["latencies_ms"],
+        eligible=_tuple(inputs["eligible"]),
+        usable=_tuple(inputs["usable"]),
+        sizes=inputs["sizes"],
+        health=inputs["health"],
+        cache="miss" if inputs["recalled"] else event["cache"],
+        budget=inputs["budget"],
+        hedge_after_s=inputs["hedge_after_s"],
+        hedge_least_s=inputs["hedge_least_s"],
+        injects=inputs["injects"],
+    )
+
+
+def _tuple(names: list[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)
+
+
+def _raced(event: dict[str, Any]) -> bool:
+    """A socket's one attempt has no deadline, nor has who was answered from memory, or was refused, or left before."""
+    return event["inputs"]["deadline_ms"] is not None

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from sidecar.compose import Snapshot, build
 from sidecar.policies.parts import Parts
+from sidecar.settings.options import TlsSpec
 from sidecar.settings.pins import Pins
-from sidecar.settings.static import Settings
+from sidecar.settings.static import Provider, Settings
+from sidecar.settings.units import Proxy
 from sidecar.state import State
 
 
@@ -35,4 +37,11 @@ def snapshot(pins: Pins, settings: Settings | None, defaults: Mapping[str, str |
             default[dialect] = provider
     for provider in injected:
         state.credentials.put(provider, "-")  # stands for a key that a decision never reads
-    return build(Parts({}, default, pins, state))
+    known = {m.provider: m.dialect for m in pins.models.values()} | {p: d for d, p in default.items()}
+    providers = {name: _provider(name, dialect) for name, dialect in known.items()}
+    return build(Parts(providers, default, pins, state))
+
+
+def _provider(name: str, dialect: str) -> Provider:
+    """As much of one as a decision reads. Whether an attempt asked a stream for its usage stands in its event."""
+    return Provider(name, dialect, "", False, None, None, "add", Proxy("none"), TlsSpec())

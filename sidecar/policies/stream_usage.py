@@ -1,6 +1,7 @@
 """May we ask an OpenAI chat stream for its usage? Where the caller says nothing, yes; it never sees the extra chunk.
 
-A provider that answers `stream_options` with 400 is asked once more without, and remembered until restart.
+Decided for each attempt, since targets live at different providers. A provider that answers `stream_options` with 400
+is asked once more without, and remembered until restart.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from typing import Self
 
 from sidecar.core.facts import Attempt, Cause, Exchange, Fault
 from sidecar.core.policy import Next, Policy
-from sidecar.errors import Refusal
 from sidecar.policies.parts import Parts
 from sidecar.settings.static import Provider
 from sidecar.state.quirks import Quirks
@@ -29,16 +29,15 @@ class StreamUsage(Policy):
             return None
         return cls(parts.providers, parts.state.quirks)
 
-    def admit(self, x: Exchange, now: float) -> Refusal | None:  # noqa: ARG002
+    def enter(self, x: Exchange, attempt: Attempt, now: float) -> bool:  # noqa: ARG002
         if x.ask.may_add_usage:
-            provider = x.targets[0].provider
+            provider = attempt.target.provider
             wanted = self._providers[provider].stream_usage == "add"
-            x.add_usage = wanted and not self._quirks.no_stream_options(provider)
-        return None
+            attempt.add_usage = wanted and not self._quirks.no_stream_options(provider)
+        return True
 
     def react(self, x: Exchange, attempt: Attempt, now: float) -> Next | None:  # noqa: ARG002
-        if attempt.fault is not Fault.STREAM_OPTIONS or not x.add_usage:
+        if attempt.fault is not Fault.STREAM_OPTIONS or not attempt.add_usage:
             return None
         self._quirks.learn_no_stream_options(attempt.target.provider)
-        x.add_usage = False
         return Next(attempt.target, Cause.WITHOUT_USAGE)

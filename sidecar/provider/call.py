@@ -7,6 +7,7 @@ no I/O. `delivery.py` sends what they return.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from sidecar.provider.faults import NO_FAULT, Fault
 
 Dialect = Literal["openai", "anthropic", "gemini"]
 Json = dict[str, Any]
+
+_OPTIONS = re.compile(rb',?\s*"stream_options"\s*:\s*\{[^{}]*\}')
 
 
 class Refused(Exception):  # noqa: N818 - an answer that the provider means to give, not a fault of this program
@@ -61,8 +64,10 @@ class Call:
 
     @property
     def prompt_tokens(self) -> int:
-        """A quarter of the body's bytes, at least one."""
-        return max(1, len(self.body) // 4)
+        """A quarter of the body's bytes, at least one. A model's id and `stream_options` are no prompt."""
+        body = _OPTIONS.sub(b"", self.body) if b'"stream_options"' in self.body else self.body
+        named = self.model.encode()
+        return max(1, (len(body) - (len(named) if named in body else 0)) // 4)
 
     @property
     def wanted_pieces(self) -> int | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,16 +15,16 @@ import orjson
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
-from sidecar.compose import Snapshot, resolve
+from sidecar.compose import resolve
 from sidecar.core.facts import Ask, Exchange
 from sidecar.dialects import registry
 from sidecar.errors import Code, Refusal, RefusedError, bad_request
 from sidecar.runtime import guard
 from sidecar.runtime.body import Buffers, Held, read_whole
-from sidecar.runtime.own import by_policy
+from sidecar.runtime.described import described
 from sidecar.runtime.reply import Reply, json_reply, refusal_reply
 from sidecar.runtime.shared import Shared
-from sidecar.settings.pins import Model, Pin, UnknownVariant
+from sidecar.settings.pins import UnknownVariant
 
 _BODY_BYTES = 64 * 1024
 _SCRAPE_GAP_S = 0.05
@@ -86,6 +85,8 @@ class Admin:
         # Rendering thousands of series takes tens of milliseconds: in a thread, so that no stream waits for it.
         async with self._scraping:
             await asyncio.sleep(self._next_scrape_at - self._shared.now())
+            snapshot = self._shared.pinned.snapshot
+            self._shared.metrics.look(self._shared.state, snapshot.pins if snapshot else None, self._shared.now())
             body, kind = await asyncio.to_thread(self._shared.metrics.render, request.headers.get("Accept", ""))
             self._next_scrape_at = self._shared.now() + _SCRAPE_GAP_S
         return Reply(200, [("Content-Type", kind)], body=body)
@@ -100,7 +101,7 @@ class Admin:
             "degraded": pinned.degraded,
         }
         if pinned.snapshot is not None:
-            status |= described(pinned.snapshot)
+            status |= described(pinned.snapshot, self._shared.state, self._shared.now())
         return json_reply(200, orjson.dumps(status, option=orjson.OPT_INDENT_2))
 
     async def _resolve(self, request: BaseRequest) -> Reply:
@@ -157,48 +158,3 @@ class Admin:
 
 def _when(epoch_s: float | None) -> str | None:
     return None if epoch_s is None else datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds")
-
-
-def described(snapshot: Snapshot) -> dict[str, Any]:
-    """What /pins tells: each name and what it means now."""
-    pins = snapshot.pins
-    names: dict[str, Any] = {name: _described(pin, snapshot) for name, pin in pins.pins.items()}
-    names |= {name: {"kind": "alias", "model": model.id} for name, model in pins.aliases.items() if name not in names}
-    names |= {m.id: {"kind": "catalogued", "model": m.id} for m in pins.models.values() if m.id not in names}
-    return {
-        "generation": pins.shown,
-        "sha256": pins.sha256,
-        "path": pins.path,
-        "unlisted": pins.unlisted,
-        "stopped": [{"pin": pin, "variant": variant} for pin, variant in sorted(pins.stopped)],
-        "inactive": list(pins.inactive),
-        "warnings": [str(w) for w in pins.warnings],
-        "names": names,
-        "models": {m.id: _model(m) for m in pins.models.values()},
-    }
-
-
-def _described(pin: Pin, snapshot: Snapshot) -> dict[str, Any]:
-    if pin.stable is None:
-        assert pin.rule is not None
-        fitting = {dialect: by_policy(snapshot, pin.name, dialect) for dialect in registry.DIALECTS}
-        return {
-            "kind": "policy",
-            "policy": {key: value for key, value in asdict(pin.rule).items() if value is not None},
-            "models": {dialect: model.id for dialect, model in fitting.items() if model is not None},
-        }
-    arms = [
-        {"variant": arm.name, "model": arm.model.id, "percent": (arm.end - arm.start) / 100, "start": arm.start / 100}
-        for arm in pin.arms
-    ]
-    return {"kind": "pin", "model": pin.stable.id, "variants": arms, "salt": pin.salt}
-
-
-def _model(model: Model) -> dict[str, Any]:
-    return {
-        "provider": model.provider,
-        "dialect": model.dialect,
-        "context": model.context,
-        "retires": model.retires.isoformat() if model.retires else None,
-        "floating": model.floating,
-    }

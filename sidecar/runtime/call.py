@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp.web_request import BaseRequest
 
 from sidecar.compose import Snapshot
-from sidecar.core.facts import Ask, Attempt, Exchange, Outcome, Usage
+from sidecar.core.answers import Stored
+from sidecar.core.charge import Charge, charge
+from sidecar.core.facts import Ask, Attempt, Exchange, Outcome, Result, Target, Usage
 from sidecar.core.race import Race
 from sidecar.core.record import Record
 from sidecar.dialects.base import Dialect, Draft, Route
 from sidecar.errors import Refusal
 from sidecar.runtime.body import Held
 from sidecar.settings.pins import Model
+from sidecar.settings.prices import cost_usd
+from sidecar.state.sizes import Sizes
 from sidecar.telemetry.spans import SpanIds
 
 
@@ -32,7 +36,7 @@ class Call:
     route: Route | None = None
     draft: Draft | None = None
     exchange: Exchange | None = None
-    models: Mapping[str, str] = field(default_factory=dict)  # name asked for → id to send
+    models: dict[str, str] = field(default_factory=dict)  # name asked for → id to send
     head: bytes = b""  # the beginning of a body that streams through, where it was looked at
     upload_refusal: Refusal | None = None  # what was wrong with a body that streamed through
     read_at: float = 0.0  # the request was read
@@ -40,6 +44,8 @@ class Call:
     answered_at: float | None = None  # the answer's first useful part (or all of it) was read
     first_sent_at: float | None = None
     race: Race | None = None
+    answer: Attempt | None = None  # whose answer the client gets
+    stored: Stored | None = None  # the answer that was given again: from the cache, or another request's
     refusal: Refusal | None = None
     status: int | None = None  # what the client was sent
     client_gone: bool = False
@@ -67,19 +73,25 @@ class Call:
             return headers
         attempts = self.race.attempts if self.race is not None else []
         if x.pin is not None and x.targets:
-            target = attempts[-1].target if attempts else x.targets[0]
+            shown = self.answer or (attempts[-1] if attempts else None)
+            target = shown.target if shown is not None else x.targets[0]
             headers += [
-                ("x-sidecar-model", target.model or ""),
+                ("x-sidecar-model", self.stored.model if self.stored is not None else target.model or ""),
                 ("x-sidecar-pin", x.pin),
                 ("x-sidecar-variant", x.variant),
-                ("x-sidecar-cache", "off"),
+                ("x-sidecar-cache", x.cache),
                 ("x-sidecar-attempts", str(len(attempts))),
             ]
-        if len(attempts) > 1 and self.refusal is not None:
+        if len(attempts) > 1 and (self.refusal is not None or (self.status or 0) >= 400):
             headers.append(("x-should-retry", "false"))
         if self.request.headers.get("x-sidecar-explain") == "1":
-            headers.append(("x-sidecar-why", "; ".join(x.why)[:1024]))
+            headers.append(("x-sidecar-why", "; ".join([*x.why, *raced(x)])[:1024]))
         return headers
+
+    def forget_body(self) -> None:
+        """Once it is over. Body and ask hold each other, so they would stay until the garbage collector came."""
+        if self.draft is not None:
+            self.draft.ask.identity = self.draft.ask.prompt = None
 
     def outcome(self, error: str | None) -> Outcome:
         """What it came to, once it is over."""
@@ -87,12 +99,13 @@ class Call:
         winner = self.race.winner if self.race is not None else None
         return Outcome(attempts, winner, error, None if self.client_gone and not self.first_sent_at else self.status)
 
-    def record(self, now: float, outcome: Outcome) -> Record:
+    def record(self, now: float, outcome: Outcome, sizes: Sizes) -> Record:
         """The frozen record of this request. Call it once, when it is over."""
         assert self.snapshot is not None
         assert self.exchange is not None
         winner = outcome.winner
-        pins = self.snapshot.pins
+        pins, stored = self.snapshot.pins, self.stored
+        costs = charges(self.exchange, pins.models, sizes)
         return Record(
             ts=self.ts,
             exchange=self.exchange,
@@ -103,8 +116,12 @@ class Call:
             latency_s=now - self.arrived_at,
             ttft_s=winner.first_at - winner.started_at if winner is not None and winner.first_at is not None else None,
             overhead_s=self._overhead_s(now),
-            cost_usd=total_cost_usd(outcome.attempts, pins.models),
+            cache=self.exchange.cache,
+            cost_usd=total_cost_usd(outcome.attempts, costs, pins.models),
             traceparent=self.request.headers.get("traceparent"),
+            charges=costs,
+            given=Target(stored.provider, stored.model or None) if stored is not None else None,
+            given_usage=stored.usage if stored is not None else None,
         )
 
     def _overhead_s(self, now: float) -> float:
@@ -114,24 +131,42 @@ class Call:
         return max(0.0, deciding) + max(0.0, sending)
 
 
-def total_cost_usd(attempts: tuple[Attempt, ...], models: Mapping[str, Model]) -> float | None:
-    """What the attempts cost together; None where a price or a usage is unknown."""
-    costs = [cost_usd(a.usage, models.get(a.target.model or "")) for a in attempts if a.usage is not None]
-    known = [c for c in costs if c is not None]
-    return sum(known) if known and len(known) == len(costs) else None
+def raced(x: Exchange) -> Iterator[str]:
+    """The attempts in words, where there was more than one: `retry gpt-x: overload`. Never an unlisted name."""
+    for attempt in x.attempts if len(x.attempts) > 1 else ():
+        ended = attempt.fault or (attempt.result if attempt.result is Result.LOST_HEDGE else None)
+        where = attempt.target.model if x.chosen is not None else attempt.target.provider
+        yield f"{attempt.cause} {where}" + (f": {ended}" if ended else "")
 
 
-def cost_usd(usage: Usage, model: Model | None) -> float | None:
-    """USD of one usage. Cached input and cache writes are part of `input` (see Usage) and priced by themselves."""
-    price = model.price if model is not None else None
-    if price is None:
-        return None
-    cached_price = price.cached_input if price.cached_input is not None else price.input
-    write_price = price.cache_write if price.cache_write is not None else price.input
-    plain = max(0, usage.input - usage.cached_input - usage.cache_write)
-    return (
-        plain * price.input
-        + usage.cached_input * cached_price
-        + usage.cache_write * write_price
-        + usage.output * price.output
-    ) / 1e6
+def charges(x: Exchange, models: Mapping[str, Model], sizes: Sizes) -> tuple[Charge | None, ...]:
+    """What each attempt cost, with or without a budget; None for what tells no tokens and isn't known to have any."""
+    return tuple(_charge(attempt, x, models, sizes) for attempt in x.attempts)
+
+
+def _charge(attempt: Attempt, x: Exchange, models: Mapping[str, Model], sizes: Sizes) -> Charge | None:
+    reserved = attempt.reserved
+    if reserved is None:
+        model = models.get(attempt.target.model or "")
+        if x.ask.generates and model is not None:
+            reserved = sizes.expected(model, x)
+        elif attempt.usage is None and attempt.result is not Result.FAILED:
+            return None  # a lookup, an upload, a model whose sizes nobody knows
+    return charge(attempt, *(reserved or (0, 0)))
+
+
+def total_cost_usd(
+    attempts: tuple[Attempt, ...], costs: tuple[Charge | None, ...], models: Mapping[str, Model]
+) -> float | None:
+    """What the attempts cost together; None where a price or a usage is unknown. 0 where nothing was sent."""
+    total = 0.0
+    for attempt, cost in zip(attempts, costs, strict=True):
+        usd = None if cost is None else _usd(cost.usage, models.get(attempt.target.model or ""))
+        if usd is None:
+            return None
+        total += usd
+    return total
+
+
+def _usd(usage: Usage, model: Model | None) -> float | None:
+    return cost_usd(usage, model) if usage.input or usage.output else 0.0

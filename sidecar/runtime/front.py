@@ -38,13 +38,16 @@ _SHED = (
 class FrontProtocol(RequestHandler):
     """One client connection: a header phase with a limit of its own, and error pages that say nothing."""
 
-    __slots__ = ("_header_timer", "_headers_s", "_shed")
+    __slots__ = ("_header_timer", "_headers_s", "_shed", "outlives")
 
     def __init__(self, manager: Front, *, loop: asyncio.AbstractEventLoop, headers_s: float, **kwargs: Any) -> None:
         super().__init__(manager, loop=loop, **kwargs)
         self._headers_s = headers_s
         self._header_timer: asyncio.TimerHandle | None = None
         self._shed = False
+        self.outlives: Callable[[Callable[[], object]], bool] | None = None
+        """Asked when the client leaves, and told how to end its request: True if that goes on, because others need
+        its answer. Whoever says so must end it when they don't any more."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -62,6 +65,9 @@ class FrontProtocol(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._drop_header_timer()
+        task = self._task_handler
+        if task is not None and self.outlives is not None and self.outlives(task.cancel):
+            self._task_handler = None  # aiohttp would cancel it
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -9,34 +9,33 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator
-from dataclasses import replace
 
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
 from sidecar.core.facts import Ask, Exchange, Fault
+from sidecar.core.policy import Follow, Hit
 from sidecar.core.race import Phase, Race
-from sidecar.dialects import registry
+from sidecar.dialects import faults, registry
 from sidecar.dialects.base import Place
-from sidecar.errors import Code, Refusal, RefusedError, bad_request
-from sidecar.runtime import guard, own
+from sidecar.errors import Code, Refusal, RefusedError
+from sidecar.runtime import admission, cached, guard, own
+from sidecar.runtime.answer import Answer
 from sidecar.runtime.body import Held
 from sidecar.runtime.call import Call
-from sidecar.runtime.driver import Answer, Driver, Plan
-from sidecar.runtime.headers import meterable_encoding
-from sidecar.runtime.intake import take_in, upload
+from sidecar.runtime.driver import Driver, Plan
+from sidecar.runtime.fleet_recall import recall
+from sidecar.runtime.intake import take_in
 from sidecar.runtime.relay import BrokenAnswerError, Relay
 from sidecar.runtime.reply import Reply, refusal_reply
 from sidecar.runtime.shared import DRAINING, Shared
+from sidecar.runtime.shipment import shipment
 from sidecar.runtime.sockets import Sockets
-from sidecar.runtime.upstream import Shipment
 from sidecar.runtime.usage import read_usage
 from sidecar.runtime.watch import ExpiredError, Limit, Watch
 
 log = logging.getLogger("sidecar.proxy")
 
-MAX_ATTEMPTS = 3
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -45,7 +44,7 @@ class Proxy:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._sockets = Sockets(shared, self.admit)
+        self._sockets = Sockets(shared)
 
     async def handle(self, request: BaseRequest) -> web.StreamResponse:
         """Answer one request. Raises only cancellation and the client's own disconnection."""
@@ -81,6 +80,7 @@ class Proxy:
             shared.left()
             self._settle(call)
             call.held.release()
+            call.forget_body()
 
     async def _answer(self, call: Call) -> web.StreamResponse:
         shared, request = self._shared, call.request
@@ -106,78 +106,84 @@ class Proxy:
             return await self._sockets.handle(call)
         body = await take_in(call, route, shared.settings.limits)
         call.read_at = shared.now()
-        self.admit(call, body)
-        return await self._serve(call, body)
+        admission.read(call, body)
+        return await self._decided(call, body)
 
-    def admit(self, call: Call, body: bytes | None) -> None:
-        """Read what is asked and decide where it goes. Raises RefusedError."""
-        snapshot, route, request = call.snapshot, call.route, call.request
-        assert snapshot is not None
-        assert route is not None
-        draft = call.draft = registry.read(
-            route, request.headers, body, content_type=request.headers.get("Content-Type", "")
-        )
-        now = self._shared.now()
-        x = call.exchange = Exchange(call.id, draft.ask, call.arrived_at)
-        refusal = snapshot.pipeline.admit(x, now)
-        if refusal is not None:
-            raise RefusedError(refusal)
-        models: dict[str, str | None] = {draft.ask.name: x.targets[0].model} if draft.ask.name else {}
-        for name in draft.names:
-            if name in models:
-                continue
-            other = Exchange(call.id, replace(draft.ask, name=name), call.arrived_at)
-            refusal = snapshot.pipeline.admit(other, now)
-            if refusal is not None:
-                raise RefusedError(refusal)
-            if other.targets[0].provider != x.targets[0].provider:
-                raise bad_request("The models of this request live at different providers; send one request for each.")
-            models[name] = other.targets[0].model
-        call.models = {name: model for name, model in models.items() if model is not None}
+    async def _decided(self, call: Call, body: bytes | None) -> web.StreamResponse:
+        """An answer at hand, another request's answer, or one of its own."""
+        shared = self._shared
+        waits_until: float | None = None
+        while True:
+            match admission.admit(call, shared.now()):
+                case Hit(stored):
+                    return await cached.replay(call, stored, shared)
+                case Follow(flight):
+                    waits_until = waits_until or self._watch(call).deadline
+                    found = await cached.follow(call, flight, shared, until=waits_until)
+                    if found is not None:
+                        return await cached.replay(call, found, shared)
+                case _:
+                    if shared.fleet is not None and (recalled := await recall(call, shared)) is not None:
+                        return await cached.replay(call, recalled, shared)
+                    return await self._serve(call, body, waits_until)
 
-    async def _serve(self, call: Call, body: bytes | None) -> web.StreamResponse:
-        """Race the attempts and relay the answer."""
+    def _watch(self, call: Call) -> Watch:
+        assert call.snapshot is not None
+        assert call.exchange is not None
+        timeouts = call.snapshot.pins.timeouts(call.exchange.pin)
+        return Watch(self._shared.loop, timeouts, read_timeout_s(call.request))
+
+    async def _serve(self, call: Call, body: bytes | None, waits_until: float | None) -> web.StreamResponse:
+        """Race the attempts and relay the answer. `waits_until`: what is left of its time if it waited for another."""
         shared, x, snapshot, route = self._shared, call.exchange, call.snapshot, call.route
         assert x is not None
         assert snapshot is not None
         assert route is not None
-        timeouts = snapshot.pins.pins[x.pin].timeouts if x.kind == "pin" and x.pin else snapshot.pins.defaults_timeouts
-        watch = Watch(shared.loop, timeouts, read_timeout_s(call.request))
-        shared.watches.add(watch)
+        tries = snapshot.pins.tries(x.pin)
+        watch = self._watch(call)
+        x.deadline = min(watch.deadline, waits_until or math.inf)
         race = call.race = Race(
-            x.targets[0],
-            propose=lambda attempt, now: snapshot.pipeline.react(x, attempt, now),
-            max_attempts=MAX_ATTEMPTS,
-            deadline=watch.first_by or math.inf,
-            late=snapshot.pipeline.late,
+            x.targets,
+            snapshot.pipeline.bound(x),
+            attempts=x.attempts,
+            max_attempts=tries.max_attempts,
+            deadline=x.deadline,
+            slow_after_s=x.hedge_after_s,
+            late=x.ask.generates,
         )
         plan = Plan(
-            dialect=route.dialect,
+            dialect=call.dialect,
             endpoint=route.endpoint,
-            ship=lambda: self._shipment(call, body),
-            connect_s=timeouts.connect_s,
-            hide_usage=lambda: x.add_usage,
+            ship=lambda attempt: shipment(call, body, attempt, shared),
+            connect_s=snapshot.pins.timeouts(x.pin).connect_s,
+            idle_s=watch.idle_s,
+            hold_s=tries.hold_s,
+            deadline=x.deadline,
             upload_refusal=lambda: call.upload_refusal,
             streams_json=x.ask.stream and route.dialect == "gemini",
         )
-        driver = Driver(shared.upstream, race, plan, watch, call.held)
+        driver = Driver(shared.upstream, race, plan, call.held)
         relay: Relay | None = None
         answer: Answer | None = None
+        shared.watches.add(watch)
+        cached.lead(call, shared)
         try:
             with watch:
                 answer = await driver.run()
                 call.answered_at = shared.now()
+                call.answer = answer.attempt
                 call.status = answer.response.status
-                attempt = answer.attempt
+                cached.keep(call, answer, shared)
                 relay = Relay(
                     call.request,
                     answer,
                     call.says(),
                     on_first=lambda: call.sent_first(shared.now()),
-                    on_useful=lambda: race.useful(attempt, shared.now()),
+                    on_useful=lambda: race.useful(answer.attempt, shared.now()),
+                    copy=cached.recorder(call, answer, shared),
                 )
                 await relay.run(watch)
-            self._ended(race, answer)
+            self._ended(call, race, relay)
             return relay.reply
         except ExpiredError as exc:
             return await self._expired(call, relay, exc.limit)
@@ -189,57 +195,22 @@ class Proxy:
             driver.close()
             shared.watches.discard(watch)
 
-    def _shipment(self, call: Call, body: bytes | None) -> Shipment:
-        """What to send for an attempt, written anew from the original bytes."""
-        draft, x, route, request = call.draft, call.exchange, call.route, call.request
-        assert draft is not None
-        assert x is not None
-        assert route is not None
-        if call.launched_at is None:
-            call.launched_at = self._shared.now()
-        metered = route.endpoint.operation != "other"
-        encoding = None
-        if metered:
-            encoding = "identity" if x.ask.stream else meterable_encoding(request.headers.get("Accept-Encoding"))
-        payload: bytes | AsyncIterator[bytes] | None = None
-        length = None
-        if body is not None:
-            payload = draft.body(call.models, add_usage=x.add_usage)
-        elif request.body_exists:
-            payload = upload(call, self._shared.settings.limits.body_idle)
-            length = request.content_length
-        tracing = self._shared.tracing
-        if tracing is not None and call.span is None:
-            call.span, call.traceparent = tracing.child(request.headers.get("traceparent"))
-        return Shipment(
-            method=request.method,
-            path=draft.path(call.models),
-            headers=request.headers,
-            raw_headers=request.raw_headers,
-            body=payload,
-            content_length=length,
-            encoding=encoding,
-            traceparent=call.traceparent,
-        )
-
     def _refuse(self, call: Call, refusal: Refusal) -> Reply:
         call.refusal = refusal
         call.status = refusal.status
         return refusal_reply(refusal, call.dialect, call.id, call.says())
 
     async def _expired(self, call: Call, relay: Relay | None, limit: Limit) -> Reply:
-        """A limit ran out: before the commit it is a 504, after it the stream is interrupted."""
+        """A limit ran out, or we shut down: after the commit the stream is interrupted."""
         race = call.race
         assert race is not None
-        if relay is None:
-            race.expired(self._shared.now())
-            if limit is Limit.DRAIN:
-                return self._refuse(call, DRAINING)
-            return self._refuse(call, Refusal(Code.TIMEOUT, f"The provider took too long ({limit.value})."))
+        if relay is None:  # the attempts have clocks of their own: this is the drain
+            race.gone(self._shared.now())
+            return self._refuse(call, DRAINING)
         stream = relay.answer.stream
         if limit is Limit.TAIL or (limit is Limit.IDLE and stream is not None and stream.done):
             await relay.reply.write_eof()
-            self._ended(race, relay.answer)
+            self._ended(call, race, relay)
             return relay.reply
         if limit is Limit.WRITE_STALL:
             call.client_gone = True
@@ -256,21 +227,25 @@ class Proxy:
         assert race is not None
         assert route is not None
         if race.winner is not None and race.winner.result is None:
+            read_usage(call.dialect, route.endpoint, relay.answer)
             race.failed(race.winner, fault, self._shared.now())
         refusal = Refusal(Code.INTERRUPTED, message)
         call.refusal = refusal
         await relay.interrupt(lambda r: call.dialect.refuse_in_stream(r, call.id, route.endpoint), refusal)
         return relay.reply
 
-    def _ended(self, race: Race, answer: Answer) -> None:
+    def _ended(self, call: Call, race: Race, relay: Relay) -> None:
         """All of the answer was sent. A shown error was over already when it was read."""
-        winner = race.winner
+        winner, route, answer = race.winner, call.route, relay.answer
+        assert route is not None
         if winner is None or winner.result is not None:
             return
-        if answer.stream is not None and answer.stream.error:  # the provider's own error event, inside a 200
-            race.failed(winner, Fault.OVERLOAD, self._shared.now())
+        read_usage(call.dialect, route.endpoint, answer)  # before the policies hear that it is over
+        if answer.stream is not None and answer.stream.error is not None:  # the provider's own error, inside a 200
+            race.failed(winner, faults.in_stream(answer.stream.error, call.dialect.NAME), self._shared.now())
         else:
             race.ended(winner, self._shared.now())
+            cached.keep_stream(call, answer, relay.copy, self._shared)
 
     def _settle(self, call: Call) -> None:
         """Tell the policies and the watchers, once, without an await."""
@@ -287,7 +262,7 @@ class Proxy:
         error = self._error(call)
         outcome = call.outcome(error)
         snapshot.pipeline.settle(x, outcome, now)
-        self._shared.publish(call.record(now, outcome), call.span)
+        self._shared.publish(call.record(now, outcome, self._shared.state.sizes), call.span)
 
     def _undecided(self, call: Call) -> Exchange | None:
         """What is known of a request that was refused, or left, before anything was decided; None for our own paths."""
@@ -304,8 +279,8 @@ class Proxy:
             return call.refusal.code.value
         if call.client_gone:
             return "client_gone"
-        last = call.race.attempts[-1] if call.race is not None and call.race.attempts else None
-        return last.fault.value if last is not None and last.fault is not None else None
+        shown = call.answer
+        return shown.fault.value if shown is not None and shown.fault is not None else None
 
 
 def read_timeout_s(request: BaseRequest) -> float | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from datetime import time as day_time
@@ -56,6 +57,7 @@ class Pinned:
         self.degraded = False
         self.trouble: str | None = None  # why the file as it stands now is not in use
         self._refused: str | None = None  # what was refused last, so that the same file is told of once
+        self.on_swap: Callable[[], None] | None = None  # told of each new snapshot
         self._last: tuple[Path, Look] | None = None  # the last look that got bytes
 
     def _build(self, pins: Pins) -> Snapshot:
@@ -160,6 +162,8 @@ class Pinned:
         variants = {arm.name for pin in pins.pins.values() for arm in pin.arms}
         metrics.use(pins.models, [*pins.pins, *pins.aliases, *pins.models], retires, variants)
         metrics.pins(pins.label, pins.sha256, at=self.loaded_at, degraded=degraded)
+        if self.on_swap is not None:
+            self.on_swap()
 
     def _tell(self, result: str, pins: Pins, words: list[str], reason: str | None) -> None:
         self._audit.swap(result=result, generation=pins.generation, sha256=pins.sha256, changes=words, reason=reason)

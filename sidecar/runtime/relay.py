@@ -13,8 +13,9 @@ import aiohttp
 from aiohttp.web_request import BaseRequest
 
 from sidecar.errors import Refusal
-from sidecar.runtime.driver import Answer
+from sidecar.runtime.answer import Answer
 from sidecar.runtime.headers import to_client
+from sidecar.runtime.recorder import Recorder
 from sidecar.runtime.reply import Reply
 from sidecar.runtime.watch import Watch
 
@@ -30,10 +31,11 @@ class BrokenAnswerError(Exception):
 class Relay:
     """Sends one answer. `on_first` is called when the first byte was handed to the client's socket.
 
-    `on_useful` is called once, at the first useful event of a stream that was committed before it.
+    `on_useful` is called once, at the first useful event of a stream that was committed before it. `copy` gets each
+    piece of a stream that is about to be sent.
     """
 
-    __slots__ = ("_on_first", "_on_useful", "_request", "answer", "reply")
+    __slots__ = ("_on_first", "_on_useful", "_request", "_send", "answer", "copy", "reply")
 
     def __init__(
         self,
@@ -42,6 +44,8 @@ class Relay:
         ours: Sequence[tuple[str, str]],
         on_first: Callable[[], None],
         on_useful: Callable[[], object],
+        *,
+        copy: Recorder | None = None,
     ) -> None:
         self._request = request
         self.answer = answer
@@ -49,6 +53,8 @@ class Relay:
         self._on_useful = on_useful
         response = answer.response
         headers = to_client(response.headers, response.raw_headers)
+        if any(name == "x-should-retry" for name, _ in ours):
+            headers.popall("x-should-retry", None)
         headers.extend(ours)
         # The length holds where the bytes are passed on as they are, and where there is no body to contradict it.
         bodiless = request.method == "HEAD" or response.status in (204, 304)
@@ -58,13 +64,14 @@ class Relay:
         self.reply = Reply(
             response.status, headers.items(), reason=response.reason, body=answer.held if answer.complete else None
         )
+        self.copy = copy
+        self._send = self.reply.send if copy is None else self._copy_and_send
 
     async def run(self, watch: Watch) -> None:
         """Send it to its end. Raises BrokenAnswerError if the provider didn't finish; client errors pass through."""
         reply, answer = self.reply, self.answer
+        watch.begin(events=answer.stream is not None, useful=answer.attempt.first_at is not None)
         await reply.prepare(self._request)
-        if answer.stream is None:
-            watch.committed()
         if answer.complete:
             self._on_first()
             if len(answer.held) > LARGE_BYTES:
@@ -72,7 +79,7 @@ class Relay:
             await reply.write_eof()
             return
         if answer.held:
-            await reply.send(answer.held, watch)
+            await self._send(answer.held, watch)
             self._on_first()
         await (self._bytes(watch) if answer.stream is None else self._events(watch))
         await reply.write_eof()
@@ -91,7 +98,7 @@ class Relay:
     async def _events(self, watch: Watch) -> None:
         stream = self.answer.stream
         assert stream is not None
-        read, send = self.answer.response.content.readany, self.reply.send
+        read, send = self.answer.response.content.readany, self._send
         if stream.ended:
             watch.tail()
         try:
@@ -115,6 +122,11 @@ class Relay:
             raise BrokenAnswerError  # half an event is not sent: ours would be read as its continuation
         if rest:
             await send(rest, watch)
+
+    async def _copy_and_send(self, data: bytes, watch: Watch) -> None:
+        assert self.copy is not None
+        self.copy.add(data)
+        await self.reply.send(data, watch)
 
     def _raise_unless_client(self, exc: Exception) -> None:
         transport = self._request.transport

@@ -80,7 +80,7 @@ def json_reply(status: int, body: bytes, headers: Headers = ()) -> Reply:
 
 def refusal_reply(refusal: Refusal, dialect: Dialect, request_id: str, headers: Headers) -> Reply:
     """A refusal in the caller's own dialect. `headers`: what else the answer says of itself."""
-    own = [("x-sidecar-error", refusal.code.value), *headers]
+    own = [("x-sidecar-error", refusal.code.value), *headers, *refusal.headers]
     if refusal.retry_after_s is not None:
         own.append(("retry-after", str(max(1, math.ceil(refusal.retry_after_s)))))
         own.append(("retry-after-ms", str(max(1, math.ceil(refusal.retry_after_s * 1000)))))

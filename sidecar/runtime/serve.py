@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
@@ -16,6 +17,8 @@ from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from sidecar import __version__
 from sidecar.runtime.admin import Admin
+from sidecar.runtime.drill import Drilling
+from sidecar.runtime.fleet import Fleet
 from sidecar.runtime.front import Front, Handler
 from sidecar.runtime.handler import Proxy
 from sidecar.runtime.pinned import Pinned
@@ -24,7 +27,7 @@ from sidecar.runtime.secrets import Secrets
 from sidecar.runtime.shared import Shared
 from sidecar.runtime.upstream import Upstream
 from sidecar.settings.static import Settings
-from sidecar.state import State
+from sidecar.state import State, tokens
 from sidecar.telemetry.audit import Audit
 from sidecar.telemetry.events import Events
 from sidecar.telemetry.logs import configure, uncaught
@@ -68,6 +71,7 @@ class Lifecycle:
         self.addresses: dict[str, list[str]] = {}
         self.shared: Shared
         self.reloader: Reloader
+        self.drilling: Drilling
 
     async def run(self) -> int:
         """Serve until a signal says otherwise. Raises CannotServeError before anything is served."""
@@ -98,6 +102,9 @@ class Lifecycle:
             log.warning("%s", warning)
         self.shared, self.reloader = await self._build(self._stack, sink)
         await self._listen(self._stack, self.shared)
+        self.drilling = Drilling(self.shared)
+        self._stack.push_async_callback(self.drilling.stop)
+        self.drilling.start()
         self._listening = True
 
     async def close(self) -> None:
@@ -110,6 +117,11 @@ class Lifecycle:
 
     async def _build(self, stack: AsyncExitStack, sink: LineSink) -> tuple[Shared, Reloader]:
         settings, state = self._settings, State()
+        state.ledger.utc_offset_s = time.time() - time.monotonic()  # once: a clock that jumps moves no window
+        if settings.exact_tokens:
+            state.sizes.exact = tokens.load()
+            if state.sizes.exact is None:
+                log.warning("tokens_missing: install `model-sidecar[tokens]` to count tokens; estimating them")
         metrics = Metrics(__version__)
         events_sink = None
         if settings.events is not None:
@@ -125,8 +137,6 @@ class Lifecycle:
         tracing = Tracing.build(str(settings.otel.endpoint), __version__, log.warning) if settings.otel else None
         if tracing is not None:
             stack.push_async_callback(asyncio.to_thread, tracing.shutdown)
-        if settings.fleet is not None:
-            log.warning("fleet_missing: `fleet` is configured, but sharing between pods isn't built yet; serving alone")
         secrets = Secrets(settings.providers, state.credentials)
         secrets.look()
         pinned = Pinned(settings, state, metrics, events, audit)
@@ -145,6 +155,10 @@ class Lifecycle:
             events=events,
             tracing=tracing,
         )
+        shared.fleet = Fleet.build(settings.fleet, state, metrics.fleet)
+        if shared.fleet is not None:
+            stack.push_async_callback(shared.fleet.stop)
+            await shared.fleet.start()
         return shared, reloader
 
     async def _listen(self, stack: AsyncExitStack, shared: Shared) -> None:
@@ -204,6 +218,7 @@ class Lifecycle:
     async def drain(self) -> None:
         """Keep accepting until idle or out of grace; then end what is left, properly."""
         self._stopping.set()
+        await self.drilling.stop()
         shared, drain = self.shared, self._settings.drain
         began = shared.now()
         log.info("draining", extra={"fields": {"in_flight": shared.in_flight}})

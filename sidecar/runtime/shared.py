@@ -10,6 +10,7 @@ from typing import Protocol
 from sidecar.core.record import Record
 from sidecar.errors import Code, Refusal, RefusedError
 from sidecar.runtime.body import Buffers, overloaded
+from sidecar.runtime.fleet import Fleet
 from sidecar.runtime.pinned import Pinned
 from sidecar.runtime.upstream import Upstream
 from sidecar.runtime.watch import Limit
@@ -52,6 +53,7 @@ class Shared:
         self.metrics = metrics
         self.events = events
         self.tracing = tracing
+        self.fleet: Fleet | None = None  # set by `serve`, where one is configured
         self.buffers = Buffers(settings.limits.buffered)
         self.dialects = {p.name: p.dialect for p in settings.providers.values()}
         self.watches: set[Expirable] = set()
@@ -75,7 +77,8 @@ class Shared:
         """Raises RefusedError where no further request is taken on."""
         if self.draining:
             raise RefusedError(DRAINING)
-        if self.in_flight > self.settings.limits.in_flight:
+        limit = self.settings.limits.in_flight
+        if self.in_flight > limit and self.in_flight - self.state.flights.waiting > limit:  # who waits asks nobody
             raise overloaded("requests in flight")
 
     def stop(self) -> None:

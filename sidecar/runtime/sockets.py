@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import WSMessage, WSMsgType, web
 
-from sidecar.core.facts import Attempt, Exchange, Fault, Usage
+from sidecar.core.facts import Attempt, Fault, Usage
 from sidecar.core.race import Race
 from sidecar.dialects import frames
 from sidecar.dialects.base import Reading
 from sidecar.errors import Code, Refusal, RefusedError
+from sidecar.runtime import admission
 from sidecar.runtime.call import Call
 from sidecar.runtime.headers import to_client
 from sidecar.runtime.reply import Reply
@@ -26,28 +27,31 @@ from sidecar.runtime.shared import Shared
 from sidecar.runtime.upstream import AttemptError, Shipment, UpgradeRefusedError
 from sidecar.runtime.watch import Limit
 
-Admit = Callable[[Call, bytes | None], None]
 Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 
 
 class Sockets:
-    """Serves upgrades. `admit` is the proxy's own admission."""
+    """Serves upgrades, admitted as any other request is."""
 
-    def __init__(self, shared: Shared, admit: Admit) -> None:
+    def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._admit = admit
 
     async def handle(self, call: Call) -> web.StreamResponse:
         """One socket from its upgrade to its close. Raises RefusedError before the client was accepted."""
-        self._admit(call, None)
+        admission.read(call, None)
+        admission.admit(call, self._shared.now())
         x, snapshot = call.exchange, call.snapshot
         assert x is not None
         assert snapshot is not None
-        timeouts = snapshot.pins.defaults_timeouts
+        timeouts = snapshot.pins.timeouts(x.pin)
         now = self._shared.now()
         call.read_at = call.launched_at = now
         race = call.race = Race(
-            x.targets[0], propose=lambda *_: None, max_attempts=1, deadline=now + timeouts.first_event_s
+            x.targets,
+            snapshot.pipeline.bound(x),
+            attempts=x.attempts,
+            max_attempts=1,
+            deadline=now + timeouts.first_event_s,
         )
         race.start(now)
         attempt = race.attempts[0]
@@ -127,10 +131,7 @@ class Sockets:
         assert x is not None
 
         def resolve(name: str) -> str:
-            asked = Exchange(call.id, replace(x.ask, name=name), self._shared.now())
-            refusal = snapshot.pipeline.admit(asked, self._shared.now())
-            if refusal is not None:
-                raise RefusedError(refusal)
+            asked = admission.decide(call, name, self._shared.now())
             target = asked.targets[0]
             if target.provider != x.targets[0].provider:
                 raise RefusedError(

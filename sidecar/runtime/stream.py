@@ -20,7 +20,7 @@ class Stream:
         self._hide_usage = hide_usage
         self.meter = meter
         self.useful = False  # since the last `feed`
-        self.error = False  # the provider sent its own error event
+        self.error: bytes | None = None  # the provider's own error event
 
     def feed(self, chunk: bytes) -> bytes:
         self.useful = False
@@ -50,9 +50,9 @@ class Stream:
     def _pass(self, event: bytes) -> bool:
         kind = self.meter.see(event)
         if kind is Kind.USEFUL:
-            self.useful = True
+            self.useful |= self.error is None  # the end that follows an error, often in the same bytes, is no success
         elif kind is Kind.ERROR:
-            self.error = True
+            self.error = self.error or event
         return not (kind is Kind.USAGE and self._hide_usage)
 
 

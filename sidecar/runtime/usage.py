@@ -5,14 +5,14 @@ from __future__ import annotations
 import zlib
 
 from sidecar.dialects.base import FETCH, Dialect, Endpoint, Reading
-from sidecar.runtime.driver import Answer
+from sidecar.runtime.answer import Answer
 
 INFLATE_CAP = 8 * 1024 * 1024
 
 
 def read_usage(dialect: Dialect, endpoint: Endpoint, answer: Answer | None) -> None:
     """Write usage and served model on the attempt. Never raises; what can't be read stays unknown."""
-    if answer is None or answer.response.status >= 400 or endpoint.operation == "other":
+    if answer is None or answer.counted or answer.response.status >= 400 or endpoint.operation == "other":
         return
     attempt = answer.attempt
     if answer.stream is not None:
@@ -20,6 +20,7 @@ def read_usage(dialect: Dialect, endpoint: Endpoint, answer: Answer | None) -> N
     elif answer.ends is not None:
         reading = dialect.reading_ends(endpoint, answer.ends.head, answer.ends.last)
     elif answer.complete and answer.held:
+        answer.counted = True
         body = plain(answer.held, answer.response.headers.get("Content-Encoding", "identity"))
         reading = dialect.reading(endpoint, body) if body is not None else Reading(None, None)
     else:

@@ -1,4 +1,4 @@
-"""The clock of one request: six limits, one timer.
+"""The clocks of a request and of its attempts: several limits, one timer each.
 
 Every byte and every event only stores a time, which moves a deadline on; the timer fires at the nearest one it knew,
 and sleeps again if that has moved. Only what may bring a deadline nearer (headers, the first event, a write that
@@ -22,6 +22,7 @@ class Limit(StrEnum):
     WRITE_STALL = "write stall"
     TOTAL = "total"
     DRAIN = "drain"  # the sidecar is shutting down
+    HOLD = "hold"  # early events were held back long enough: not an error
     TAIL = "tail"  # the answer is complete, only the end of the connection is awaited: not an error
 
 
@@ -42,37 +43,21 @@ class ExpiredError(Exception):
         self.limit = limit
 
 
-class Watch:
-    """`with Watch(...)` around everything that waits for the provider or writes to the client.
+class Alarm:
+    """One timer over one task: `with` it around what waits. Expiry cancels the task and comes out as ExpiredError.
 
-    `read_timeout_s` is the caller's own (x-stainless-read-timeout): it bounds the wait for the first byte and each
-    later silence, never the total.
+    Subclasses say in `_next` when it is due, and why.
     """
 
-    __slots__ = ("_cancelling", "_content", "_expired", "_first_by", "_handle", "_idle_s", "_last_byte", "_last_useful",
-                 "_loop", "_paroled", "_tail_by", "_task", "_timeouts", "_total_by", "_writing_since")  # fmt: skip
+    __slots__ = ("_cancelling", "_expired", "_handle", "_loop", "_paroled", "_task")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, timeouts: Timeouts, read_timeout_s: float | None) -> None:
-        now = loop.time()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._timeouts = timeouts
-        self._first_by: float | None = now + first_event_s(timeouts, read_timeout_s)
-        self._idle_s = min(timeouts.idle_s, read_timeout_s or timeouts.idle_s)
-        self._total_by = now + timeouts.total_s
-        self._last_byte: float | None = None  # None: not reading a body, so silence is the first event's business
-        self._last_useful = now
-        self._content = False
-        self._writing_since: float | None = None
-        self._tail_by: float | None = None
         self._handle: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._paroled = False
         self._expired: Limit | None = None
-
-    @property
-    def first_by(self) -> float | None:
-        return self._first_by
 
     def __enter__(self) -> Self:
         self._task = asyncio.current_task()
@@ -91,9 +76,108 @@ class Watch:
             if kind is asyncio.CancelledError and left <= self._cancelling:
                 raise ExpiredError(self._expired) from exc
 
+    def expire(self, limit: Limit) -> None:
+        """End the wait now, from outside."""
+        if self._task is not None and self._expired is None:
+            self._expired = limit
+            self._task.cancel()
+
+    def _next(self) -> tuple[float, Limit] | None:
+        raise NotImplementedError
+
+    def _arm(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        if (due := self._next()) is not None:
+            self._handle = self._loop.call_at(due[0], self._fire)
+
+    def _fire(self) -> None:
+        self._handle = None
+        due = self._next()
+        if due is None:
+            return
+        at, limit = due
+        late_s = self._loop.time() - at
+        if late_s < 0:
+            self._handle = self._loop.call_at(at, self._fire)
+            self._paroled = False
+        elif late_s > LATE_S and not self._paroled:
+            # We ourselves stood still (SIGSTOP, a throttled CPU): what arrived meanwhile is read before we judge.
+            self._paroled = True
+            self._handle = self._loop.call_later(PAROLE_S, self._fire)
+        else:
+            self.expire(limit)
+
+
+class Patience(Alarm):
+    """One attempt before its commit: until its first useful event, between two bytes, and while events are held."""
+
+    __slots__ = ("_give_up_at", "_hold_s", "_idle_s", "_last_byte", "_release_at")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, give_up_at: float, idle_s: float, hold_s: float) -> None:
+        super().__init__(loop)
+        self._give_up_at = give_up_at
+        self._idle_s = idle_s
+        self._hold_s = hold_s
+        self._last_byte: float | None = None  # None: no answer yet, so silence is not a pause in it
+        self._release_at: float | None = None
+
     def headers(self) -> None:
         """An answer began: from now on silence counts."""
         self._last_byte = self._loop.time()
+        self._arm()
+
+    def byte(self) -> None:
+        self._last_byte = self._loop.time()
+
+    def holding(self) -> None:
+        """Events are being held back, the first of them since now."""
+        if self._release_at is None:
+            self._release_at = self._loop.time() + self._hold_s
+            self._arm()
+
+    def _next(self) -> tuple[float, Limit]:
+        due = (self._give_up_at, Limit.FIRST_EVENT)
+        if self._last_byte is not None:
+            due = min(due, (self._last_byte + self._idle_s, Limit.IDLE))
+        if self._release_at is not None:
+            due = min(due, (self._release_at, Limit.HOLD))
+        return due
+
+
+class Watch(Alarm):
+    """One request. Before the commit only a shutdown ends it, since each attempt has a clock of its own (`Patience`).
+
+    `read_timeout_s` is the caller's own (x-stainless-read-timeout): it bounds the wait for the first byte and each
+    later silence, never the total.
+    """
+
+    __slots__ = ("_begun", "_content", "_first_by", "_last_byte", "_last_useful", "_tail_by", "_timeouts", "_total_by",
+                 "_writing_since", "deadline", "idle_s")  # fmt: skip
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeouts: Timeouts, read_timeout_s: float | None) -> None:
+        super().__init__(loop)
+        now = loop.time()
+        self._timeouts = timeouts
+        self._total_by = now + timeouts.total_s
+        self._first_by: float | None = now + first_event_s(timeouts, read_timeout_s)
+        self.deadline = min(self._first_by, self._total_by)  # of the attempts together
+        self.idle_s = min(timeouts.idle_s, read_timeout_s or timeouts.idle_s)
+        self._begun = False
+        self._last_byte = now
+        self._last_useful = now
+        self._content = False
+        self._writing_since: float | None = None
+        self._tail_by: float | None = None
+
+    def begin(self, *, events: bool, useful: bool) -> None:
+        """An answer was committed. Without events (JSON, audio) only bytes count from here."""
+        self._begun = True
+        self._last_byte = self._last_useful = self._loop.time()
+        self._content = events and useful
+        if useful or not events:
+            self._first_by = None
         self._arm()
 
     def byte(self) -> None:
@@ -106,10 +190,6 @@ class Watch:
             self._first_by = None
             self._content = True
             self._arm()
-
-    def committed(self) -> None:
-        """An answer without events (JSON, audio) was committed: only bytes count from here."""
-        self._first_by = None
 
     def tail(self) -> None:
         """The stream's end was seen; its connection may close in its own time, but not for long."""
@@ -127,47 +207,20 @@ class Watch:
         self._last_byte = self._loop.time()  # while we could not write we did not read
         self._arm()
 
-    def expire(self, limit: Limit) -> None:
-        """End the wait now, from outside."""
-        if self._task is not None and self._expired is None:
-            self._expired = limit
-            self._task.cancel()
-
-    def _next(self) -> tuple[float, Limit]:
-        due, limit = self._total_by, Limit.TOTAL
+    def _next(self) -> tuple[float, Limit] | None:
+        if not self._begun:
+            return None
+        due = (self._total_by, Limit.TOTAL)
         if self._writing_since is not None:
-            stall = self._writing_since + self._timeouts.write_stall_s
-            return (stall, Limit.WRITE_STALL) if stall < due else (due, limit)
-        candidates: list[tuple[float, Limit]] = [(due, limit)]
+            return min(due, (self._writing_since + self._timeouts.write_stall_s, Limit.WRITE_STALL))
+        due = min(due, (self._last_byte + self.idle_s, Limit.IDLE))
         if self._first_by is not None:
-            candidates.append((self._first_by, Limit.FIRST_EVENT))
-        if self._last_byte is not None:
-            candidates.append((self._last_byte + self._idle_s, Limit.IDLE))
+            due = min(due, (self._first_by, Limit.FIRST_EVENT))
         if self._content:
-            candidates.append((self._last_useful + self._timeouts.content_idle_s, Limit.CONTENT_IDLE))
+            due = min(due, (self._last_useful + self._timeouts.content_idle_s, Limit.CONTENT_IDLE))
         if self._tail_by is not None:
-            silent_by = self._tail_by if self._last_byte is None else self._last_byte + TAIL_S
-            candidates.append((min(self._tail_by, silent_by), Limit.TAIL))
-        return min(candidates)
-
-    def _arm(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        self._handle = self._loop.call_at(self._next()[0], self._fire)
-
-    def _fire(self) -> None:
-        due, limit = self._next()
-        late_s = self._loop.time() - due
-        if late_s < 0:
-            self._handle = self._loop.call_at(due, self._fire)
-            self._paroled = False
-        elif late_s > LATE_S and not self._paroled:
-            # We ourselves stood still (SIGSTOP, a throttled CPU): what arrived meanwhile is read before we judge.
-            self._paroled = True
-            self._handle = self._loop.call_later(PAROLE_S, self._fire)
-        else:
-            self._handle = None
-            self.expire(limit)
+            due = min(due, (min(self._tail_by, self._last_byte + TAIL_S), Limit.TAIL))
+        return due
 
 
 def first_event_s(timeouts: Timeouts, read_timeout_s: float | None) -> float:

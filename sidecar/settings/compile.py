@@ -11,14 +11,33 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import date
+from itertools import chain
 
 from sidecar.settings.immutable import has_revision, is_latest
-from sidecar.settings.inactive import inactive_sections
-from sidecar.settings.pincheck import Target, check_hedge, check_limits, check_rule, check_targets, compile_arms
-from sidecar.settings.pins import BUILT_IN_TIMEOUTS, Model, Pin, Pins, Price, Rule, Timeouts
+from sidecar.settings.pincheck import (
+    Target,
+    check_hedge,
+    check_limits,
+    check_rule,
+    check_targets,
+    check_usd,
+    compile_arms,
+    fitting,
+)
+from sidecar.settings.pins import BUILT_IN_TIMEOUTS, BUILT_IN_TRIES, Model, Pin, Pins, Price, Rule, Timeouts, Tries
 from sidecar.settings.problems import MAX_PROBLEMS, ConfigError, Path, suggestion
 from sidecar.settings.report import Report
-from sidecar.settings.schema import DefaultsSpec, ModelSpec, PinFile, PinSpec, PolicySpec, TimeoutsSpec
+from sidecar.settings.schema import (
+    DefaultsSpec,
+    ExtraLoadSpec,
+    ModelSpec,
+    PinFile,
+    PinSpec,
+    PolicySpec,
+    RetrySpec,
+    Shared,
+    TimeoutsSpec,
+)
 from sidecar.settings.static import Settings
 from sidecar.settings.strict import Document
 
@@ -37,14 +56,14 @@ def compile_pins(spec: PinFile, document: Document, sha256: str, settings: Setti
     defaults = spec.defaults or DefaultsSpec()
     timeouts = merge_timeouts(BUILT_IN_TIMEOUTS, defaults.timeouts)
     check_limits(report, ("defaults",), defaults)
-    compiler = _PinCompiler(report, models, timeouts, settings)
+    tries = merge_tries(BUILT_IN_TRIES, defaults)
+    compiler = _PinCompiler(report, models, timeouts, tries, settings)
     pins = {name: compiler.compile(name, pin) for name, pin in spec.pins.items()}
     _credentials_of_aliases(report, aliases, settings)
     if settings is not None and settings.fleet is None:
         _fleet_scopes(report, spec)
     if spec.generation is None:
         report.warn((), "no `generation`: it is shown as 0", "add `generation: 1` and raise it with each change")
-    inactive = inactive_sections(report, spec)
     if report.errors:
         raise ConfigError([*report.errors, *report.warnings][:MAX_PROBLEMS])
     return Pins(
@@ -55,8 +74,8 @@ def compile_pins(spec: PinFile, document: Document, sha256: str, settings: Setti
         pins=pins,
         aliases=aliases,
         defaults_timeouts=timeouts,
+        defaults_tries=tries,
         warnings=tuple(report.warnings),
-        inactive=inactive,
         stopped=frozenset(),
         path=document.file,
         defaults=defaults,
@@ -184,12 +203,15 @@ def _fleet_scopes(report: Report, spec: PinFile) -> None:
 class _PinCompiler:
     """Compiles pins one by one against one catalogue. What a pin doesn't set costs it nothing: files hold thousands."""
 
-    __slots__ = ("kinds", "models", "report", "settings", "timeouts")
+    __slots__ = ("kinds", "models", "report", "settings", "timeouts", "tries")
 
-    def __init__(self, report: Report, models: dict[str, Model], timeouts: Timeouts, settings: Settings | None) -> None:
+    def __init__(
+        self, report: Report, models: dict[str, Model], timeouts: Timeouts, tries: Tries, settings: Settings | None
+    ) -> None:
         self.report = report
         self.models = models
         self.timeouts = timeouts
+        self.tries = tries
         self.settings = settings
         # Of models that are alike to a rule one is enough: thousands of policies times thousands of models take long.
         alike = {(model.provider, model.latency_ms, model.price, model.context): model for model in models.values()}
@@ -225,10 +247,13 @@ class _PinCompiler:
         providers = self.residency(path, spec.providers) if spec.providers is not None else None
         check_targets(report, targets, providers, self.settings)
         check_limits(report, path, spec)
+        charged = [model for at, model in targets if at[-1] != "over_budget"]
         rule = None
         if spec.policy is not None:
             rule = _rule(spec.policy)
             check_rule(report, (*path, "policy"), rule, self.kinds, providers)
+        chosen = fitting(rule, self.kinds, providers) if rule is not None else ()
+        check_usd(report, path, spec, chain(charged, chosen))
         return Pin(
             name=name,
             stable=stable,
@@ -240,6 +265,7 @@ class _PinCompiler:
             over_budget=over_budget,
             task=spec.task,
             timeouts=self.timeouts if spec.timeouts is None else merge_timeouts(self.timeouts, spec.timeouts),
+            tries=merge_tries(self.tries, spec),
             providers=providers,
             source=spec,
         )
@@ -284,6 +310,22 @@ def _rule(policy: PolicySpec) -> Rule:
         max_output_price=price.output if price is not None else None,
         min_context=policy.min_context,
         prefer=policy.prefer,
+    )
+
+
+def merge_tries(base: Tries, spec: Shared) -> Tries:
+    """`base` with what the file sets laid over it; `base` itself if it sets nothing."""
+    if all(value is None for value in (spec.max_attempts, spec.retry, spec.extra_load, spec.hold)):
+        return base
+    retry = spec.retry or RetrySpec()
+    extra = spec.extra_load or ExtraLoadSpec()
+    return Tries(
+        max_attempts=base.max_attempts if spec.max_attempts is None else spec.max_attempts,
+        retry_base_s=base.retry_base_s if retry.base is None else float(retry.base),
+        retry_max_s=base.retry_max_s if retry.max is None else float(retry.max),
+        extra_ratio=base.extra_ratio if extra.ratio is None else extra.ratio,
+        extra_burst=base.extra_burst if extra.burst is None else extra.burst,
+        hold_s=base.hold_s if spec.hold is None else float(spec.hold),
     )
 
 

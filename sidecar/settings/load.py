@@ -12,6 +12,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sidecar.settings.compile import compile_pins
@@ -43,6 +44,7 @@ def load_settings(
     listen: str | Sequence[str] | None = None,
     admin_listen: str | None = None,
     pins: str | Path | None = None,
+    exact_tokens: bool = False,
     env: Mapping[str, str] | None = None,
 ) -> Settings:
     """The settings in `path`. The keywords are what flags and SIDECAR_… variables set; they beat the file.
@@ -58,7 +60,8 @@ def load_settings(
         pins=None if pins is None else Path(pins).absolute(),
     )
     document = parse(read_bytes(path), str(path))
-    return compile_settings(document, path.absolute(), overrides, os.environ if env is None else env)
+    settings = compile_settings(document, path.absolute(), overrides, os.environ if env is None else env)
+    return replace(settings, exact_tokens=exact_tokens)
 
 
 def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:

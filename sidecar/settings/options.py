@@ -116,7 +116,7 @@ class LogSpec(Section, frozen=True):
 class FleetSpec(Section, frozen=True):
     """Budgets and cache shared between pods. Needs the extra `model-sidecar[fleet]`."""
 
-    url: Annotated[FleetUrl, Meta(description="URL of a Valkey or Redis server.")]
+    url: Annotated[FleetUrl, Meta(description="URL of a Valkey or Redis server; rediss:// and valkeys:// are TLS.")]
     deadline: Annotated[Duration, Meta(description="Longest wait for it at a request.")] = Duration(0.005)
 
 

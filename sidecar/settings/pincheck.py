@@ -5,7 +5,7 @@ Decides: whether one pin makes sense by itself. Does not decide: what exists in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from sidecar.settings.pins import BUCKETS, STABLE, Arm, Model, Rule
@@ -105,11 +105,14 @@ def check_hedge(report: Report, path: Path, spec: PinSpec, hedge: HedgeSpec) -> 
 
 
 def check_limits(report: Report, path: Path, spec: DefaultsSpec | PinSpec | ModelSpec) -> None:
-    """Budgets that limit nothing, and pairs of bounds in the wrong order."""
+    """Sections that do nothing, and pairs of bounds in the wrong order."""
     budget = None if isinstance(spec, DefaultsSpec) else spec.budget
     if budget is not None and all(getattr(budget, name) is None for name in BUDGET_LIMITS):
         report.error((*path, "budget"), "sets no limit", f"add one of {', '.join(BUDGET_LIMITS)}")
     if isinstance(spec, ModelSpec):
+        if budget is not None and budget.usd_per_day is not None and spec.price is None:
+            fix = "add `price: {input: …, output: …}` to the model, or remove the limit"
+            report.error((*path, "budget", "usd_per_day"), "the model has no price, so it could never count", fix)
         breaker = spec.breaker
         if breaker is not None and breaker.cooldown > breaker.max_cooldown:
             said = f"`cooldown` ({breaker.cooldown!r}) is more than `max_cooldown` ({breaker.max_cooldown!r})"
@@ -119,6 +122,19 @@ def check_limits(report: Report, path: Path, spec: DefaultsSpec | PinSpec | Mode
     if retry is not None and retry.base is not None and retry.max is not None and retry.base > retry.max:
         said = f"`base` ({retry.base!r}) is more than `max` ({retry.max!r})"
         report.error((*path, "retry", "base"), said, "swap the two")
+    if isinstance(spec, PinSpec) and spec.drill is not None and not spec.fallback:
+        report.warn((*path, "drill"), "there is no `fallback` to drill", "add `fallback: […]`, or remove the drill")
+
+
+def check_usd(report: Report, path: Path, spec: PinSpec, models: Iterable[Model]) -> None:
+    """A limit in USD over models of which one has no price. `models`: those whose attempts the pin is charged for."""
+    if spec.budget is None or spec.budget.usd_per_day is None:
+        return
+    model = next((model for model in models if model.price is None), None)
+    if model is not None:
+        said = f"`{model.id}` has no price, so its cost could never count"
+        fix = f"add `price: {{input: …, output: …}}` to `{model.id}`, or remove the limit"
+        report.error((*path, "budget", "usd_per_day"), said, fix)
 
 
 BUDGET_LIMITS = tuple(name for name in BudgetSpec.__struct_fields__ if name != "scope")
@@ -130,9 +146,14 @@ def check_rule(
     """Warns of a rule that no catalogued model fits by its catalogued facts."""
     if len(report.warnings) >= MAX_PROBLEMS:
         return
-    if not any(_fits(rule, model) and (residency is None or model.provider in residency) for model in models):
+    if next(fitting(rule, models, residency), None) is None:
         fix = "loosen the rule, or catalogue a model with context, price and latency_ms that fit"
         report.warn(path, "no catalogued model fits this policy: every call would be refused", fix)
+
+
+def fitting(rule: Rule, models: Iterable[Model], residency: frozenset[str] | None) -> Iterator[Model]:
+    """The models that a rule may choose, by their catalogued facts."""
+    return (m for m in models if _fits(rule, m) and (residency is None or m.provider in residency))
 
 
 def _fits(rule: Rule, model: Model) -> bool:

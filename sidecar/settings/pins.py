@@ -59,6 +59,21 @@ BUILT_IN_TIMEOUTS = Timeouts(
 
 
 @dataclass(frozen=True, slots=True)
+class Tries:
+    """How often, how soon, and at whose expense a call is tried again. `hold_s`: how long early events are held."""
+
+    max_attempts: int
+    retry_base_s: float
+    retry_max_s: float
+    extra_ratio: float
+    extra_burst: int
+    hold_s: float
+
+
+BUILT_IN_TRIES = Tries(max_attempts=3, retry_base_s=0.2, retry_max_s=8.0, extra_ratio=0.05, extra_burst=10, hold_s=10.0)
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """One catalogued model. `dialect` is openai, anthropic or gemini; without settings, guessed from `provider`."""
 
@@ -113,6 +128,7 @@ class Pin:
     over_budget: Model | None
     task: str | None
     timeouts: Timeouts
+    tries: Tries
     providers: frozenset[str] | None
     source: PinSpec = field(repr=False)
 
@@ -121,8 +137,7 @@ class Pin:
 class Pins:
     """A whole pin file. `sha256` (hex, of the file's bytes) is its identity; `generation` is bookkeeping for people.
 
-    `inactive` are the dotted paths of sections whose feature isn't built yet; `stopped` the (pin, variant) pairs that
-    an operator has stopped since it was loaded.
+    `stopped` are the (pin, variant) pairs that an operator has stopped since it was loaded.
     """
 
     generation: int
@@ -132,11 +147,21 @@ class Pins:
     pins: Mapping[str, Pin]
     aliases: Mapping[str, Model]
     defaults_timeouts: Timeouts
+    defaults_tries: Tries
     warnings: tuple[Problem, ...]
-    inactive: tuple[str, ...]
     stopped: frozenset[tuple[str, str]]
     path: str
     defaults: DefaultsSpec = field(default_factory=DefaultsSpec, repr=False)
+
+    def tries(self, pin: str | None) -> Tries:
+        """What a request under that name may do; the file's `defaults` where the name is no pin."""
+        found = self.pins.get(pin) if pin is not None else None
+        return found.tries if found is not None else self.defaults_tries
+
+    def timeouts(self, pin: str | None) -> Timeouts:
+        """The time limits of a request under that name; the file's `defaults` where the name is no pin."""
+        found = self.pins.get(pin) if pin is not None else None
+        return found.timeouts if found is not None else self.defaults_timeouts
 
     @property
     def label(self) -> str:

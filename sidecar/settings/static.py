@@ -64,6 +64,8 @@ class Settings:
     fleet: FleetSpec | None
     otel: OtelSpec | None
     warnings: tuple[Problem, ...]
+    exact_tokens: bool = False
+    """By flag or environment: texts are counted by the model's own vocabulary, where it is known."""
 
     keyless: frozenset[str] = field(init=False, repr=False)
     """Providers that neither get the caller's credential (they are no default) nor have a key of their own."""

@@ -261,7 +261,7 @@ def _base_url(report: Report, where: Where, spec: ProviderSpec, ours: list[Addre
 
 def _extras(report: Report, spec: SidecarFile) -> None:
     """A named warning for a section whose optional package is absent. Asks the metadata; imports nothing."""
-    if spec.fleet is not None and not any(map(_installed, ("valkey", "redis"))):
+    if spec.fleet is not None and not _installed("valkey"):
         fix = "pip install 'model-sidecar[fleet]'"
         report.warn(("fleet",), "the extra `fleet` is not installed: every pod counts for itself", fix)
     if spec.otel is not None and not _installed("opentelemetry-sdk"):

@@ -171,19 +171,20 @@ def _value(name: str, key: str, old: object, new: object) -> Iterator[str]:
         for inner in old.__struct_fields__:
             yield from _value(name, f"{key}.{inner}", getattr(old, inner), getattr(new, inner))
     elif old is None:
-        yield f"{name}: {key} set to {_text(new)}"
+        yield f"{name}: {key} set to {in_words(new)}"
     elif new is None:
-        yield f"{name}: {key} removed, was {_text(old)}"
+        yield f"{name}: {key} removed, was {in_words(old)}"
     else:
-        yield f"{name}: {key} {_text(old)} → {_text(new)}"
+        yield f"{name}: {key} {in_words(old)} → {in_words(new)}"
 
 
-def _text(value: object) -> str:
+def in_words(value: object) -> str:
+    """A value as the pin file would say it, in one line."""
     if isinstance(value, Section):
         parts = ((key, getattr(value, key)) for key in value.__struct_fields__)
-        return "{" + ", ".join(f"{key}: {_text(part)}" for key, part in parts if part is not None) + "}"
+        return "{" + ", ".join(f"{key}: {in_words(part)}" for key, part in parts if part is not None) + "}"
     if isinstance(value, tuple):
-        return "[" + ", ".join(map(_text, value)) + "]"
+        return "[" + ", ".join(map(in_words, value)) + "]"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):

@@ -10,95 +10,24 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, disable_created_metrics
 from prometheus_client import exposition as text
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from sidecar.core.facts import Attempt, Exchange, Fault, Usage
+from sidecar.core.facts import Attempt, Cause, Exchange, Fault, Result, Target, Usage
 from sidecar.core.record import Record
 from sidecar.errors import Code
+from sidecar.settings.pins import Pins
+from sidecar.state import State
 from sidecar.telemetry.drift import drifted
-from sidecar.telemetry.families import Counted, Family, Row, Sinks
+from sidecar.telemetry.families import Counted, Family, Sinks
+from sidecar.telemetry.levels import READ, Levels
+from sidecar.telemetry.table import TABLE
 
 OTHER = "other"
 NONE = "none"
 RELOADS = ("ok", "rollback", "rejected", "unchanged")
 
-# OTel GenAI's advised boundaries.
-_SECONDS = tuple(0.01 * 2**n for n in range(14))
-_TOKENS = tuple(float(4**n) for n in range(14))
-_OVERHEAD = (50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3)
-
-_GENAI = (
-    "gen_ai_operation_name",
-    "gen_ai_provider_name",
-    "gen_ai_original_model",
-    "gen_ai_request_model",
-    "gen_ai_response_model",
-)
-
-
-# Every metric, with its labels, is written down here and nowhere else.
-TABLE = (
-    Row(
-        Histogram,
-        "gen_ai_client_token_usage",
-        "Tokens of one answer as the provider counted them; input includes cached, output includes reasoning.",
-        (*_GENAI, "gen_ai_token_type"),
-        _TOKENS,
-    ),
-    Row(
-        Histogram,
-        "gen_ai_server_request_duration_seconds",
-        "Time from a request's headers to the last byte of its answer.",
-        (*_GENAI, "error_type"),
-        _SECONDS,
-    ),
-    Row(
-        Histogram,
-        "gen_ai_server_time_to_first_token_seconds",
-        "Time from launching the attempt that won to its first useful event.",
-        _GENAI,
-        _SECONDS,
-    ),
-    Row(
-        Histogram,
-        "gen_ai_server_time_per_output_token_seconds",
-        "Time per output token after the first, of streams.",
-        _GENAI,
-        _SECONDS,
-    ),
-    Row(
-        Counter,
-        "sidecar_requests",
-        "Requests finished. code: class of the status sent, none if the client left; error: our code, or provider.",
-        ("pin", "variant", "model", "dialect", "code", "error"),
-    ),
-    Row(
-        Counter,
-        "sidecar_attempts",
-        "Attempts ended: how variants are judged.",
-        ("model", "cause", "outcome"),
-    ),
-    Row(Histogram, "sidecar_overhead_seconds", "Time a request spent in the sidecar itself.", (), _OVERHEAD),
-    Row(Gauge, "sidecar_pins_info", "The pin file in use.", ("generation", "sha256")),
-    Row(Counter, "sidecar_pins_reloads", "Reloads of the pin file.", ("result",)),
-    Row(Gauge, "sidecar_pins_last_success_timestamp_seconds", "When a pin file was last taken into use."),
-    Row(Gauge, "sidecar_pins_degraded", "1 while the last good copy stands in for an unusable pin file."),
-    Row(Counter, "sidecar_model_drift", "Answers that name another model than the id asked for.", ("model",)),
-    Row(Gauge, "sidecar_model_retires_timestamp_seconds", "When the provider retires a model.", ("model",)),
-    Row(Counter, "sidecar_unlisted", "Requests for names that the pin file doesn't know.", ("dialect",)),
-    Row(Counter, "sidecar_untouched", "Requests passed on without a model in them.", ("dialect",)),
-    Row(Gauge, "sidecar_build_info", "The sidecar's version.", ("version",)),
-    Row(Gauge, "sidecar_in_flight", "Requests being served."),
-    Row(Gauge, "sidecar_connections", "Client connections open."),
-    Row(Gauge, "sidecar_buffered_bytes", "Bytes of bodies held in memory."),
-    Row(Counter, "sidecar_refused", "Requests refused by the sidecar itself.", ("code",)),
-    Row(Counter, "sidecar_events_dropped", "Lines that a sink gave up.", ("sink",)),
-    Row(Counter, "sidecar_sink_errors", "Failed attempts to open or write a sink.", ("sink",)),
-    Row(Counter, "sidecar_poisoned_connections", "Upstream connections dropped for bytes nobody had asked for."),
-    Row(Counter, "sidecar_feedback", "Outcomes reported by the app.", ("success",)),
-)
 _BY_NAME = {row.name: row for row in TABLE}
 # Labels whose values come from the pin file: their children go when the catalogue no longer has the value.
 _OF_MODELS = frozenset({"model", "gen_ai_request_model", "gen_ai_response_model"})
@@ -113,6 +42,9 @@ _READ_AT_SCRAPE: dict[str, Callable[[Counted], int]] = {
     "sidecar_events_dropped": lambda sink: sink.dropped,
     "sidecar_sink_errors": lambda sink: sink.errors,
 }
+_HEDGES = {Result.OK: "won", Result.LOST_HEDGE: "lost", Result.FAILED: "failed", Result.CLIENT_GONE: "client_gone"}
+CACHE = ("hit", "miss", "coalesced", "bypass", "off")
+DRILLS = ("ok", "failed")
 
 
 class Metrics:
@@ -121,9 +53,12 @@ class Metrics:
     def __init__(self, version: str) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
         self.registry = CollectorRegistry()
-        self._of = {r.name: Family(r, self.registry) for r in TABLE if r.name not in _READ_AT_SCRAPE}
+        read = {*_READ_AT_SCRAPE, *READ}
+        self._of = {r.name: Family(r, self.registry) for r in TABLE if r.name not in read}
         self._sinks = Sinks(_BY_NAME, _READ_AT_SCRAPE)
         self.registry.register(self._sinks)
+        self._state = Levels({name: _BY_NAME[name] for name in READ})
+        self.registry.register(self._state)
         self._models: AbstractSet[str] = frozenset()
         self._names: AbstractSet[str] = frozenset()
         self._variants: AbstractSet[str] | None = None
@@ -132,6 +67,10 @@ class Metrics:
             self._of["sidecar_pins_reloads"].at(result)
         for code in sorted(_CODES):
             self._of["sidecar_refused"].at(code)
+        for outcome in (*_HEDGES.values(), "vetoed"):
+            self._of["sidecar_hedges"].at(outcome)
+        for result in DRILLS:
+            self._of["sidecar_drills"].at(result)
         self._bind()
 
     def _bind(self) -> None:
@@ -142,6 +81,7 @@ class Metrics:
         self._per_token = of["gen_ai_server_time_per_output_token_seconds"].at
         self._requests = of["sidecar_requests"].at
         self._attempts = of["sidecar_attempts"].at
+        self._cached = of["sidecar_cache_requests"].at
         self._overhead = of["sidecar_overhead_seconds"].metric.observe
 
     # What the pin file says
@@ -192,6 +132,20 @@ class Metrics:
 
     # What happens outside of records
 
+    def look(self, state: State, pins: Pins | None, now: float) -> None:
+        """Read budgets, breakers and cache, for the next scrape. On the loop's thread: it moves windows on."""
+        self._state.look(state, pins, now)
+
+    def drilled(self, pin: str, model: str, ok: bool, at: float) -> None:
+        """A drill of this pin's fallback ended; `at` in seconds of the epoch."""
+        self._of["sidecar_drills"].at("ok" if ok else "failed").inc()
+        if ok and pin in self._names and model in self._models:  # else the file was swapped meanwhile
+            self._of["sidecar_drill_last_success_timestamp_seconds"].at(pin, model).set(at)
+
+    def fleet(self, up: bool) -> None:
+        """Whether the fleet's server answers."""
+        self._of["sidecar_fleet_up"].metric.set(int(up))
+
     def gauges(
         self,
         *,
@@ -240,11 +194,36 @@ class Metrics:
         self._overhead(record.overhead_s)
         for attempt in outcome.attempts:
             self._attempts(self._model(attempt.target.model), attempt.cause, attempt.result or NONE).inc()
+        self._cached(record.cache if record.cache in CACHE else OTHER).inc()
         if ours or x.pin is None:
             self._rare(x, error, bool(outcome.attempts))
+        if x.over_budget:
+            self._of["sidecar_over_budget"].at(pin).inc()
+        if x.hedge_after_s is not None:
+            self._hedges(record)
         if outcome.attempts and target is not None and target.model is not None:
-            provider = _PROVIDERS.get(target.provider, target.provider)
-            self._genai(record, winner, (x.ask.operation, provider, pin, model, self._served(winner, model)))
+            served = self._served(winner, model)
+            self._genai(record, winner, (x.ask.operation, _provider(target), pin, model, served))
+            self._tokens_of(record, pin, served)
+
+    def _tokens_of(self, record: Record, pin: str, served: str) -> None:
+        """Of every attempt: those that lost or broke off were paid for, too."""
+        for attempt, cost in record.priced():
+            if cost is None or not (cost.usage.input or cost.usage.output or cost.told(attempt)):
+                continue
+            seen = served if attempt is record.outcome.winner else NONE
+            target = attempt.target
+            operation = record.exchange.ask.operation
+            self._usage((operation, _provider(target), pin, self._model(target.model), seen), cost.usage)
+
+    def _hedges(self, record: Record) -> None:
+        winner = record.outcome.winner
+        for attempt in record.outcome.attempts:
+            if attempt.cause is Cause.HEDGE and attempt.result is not None:
+                won = attempt is winner and attempt.result is not Result.CLIENT_GONE
+                self._of["sidecar_hedges"].at("won" if won else _HEDGES[attempt.result]).inc()
+        if any(veto.cause is Cause.HEDGE for veto in record.exchange.vetoes):
+            self._of["sidecar_hedges"].at("vetoed").inc()
 
     def _genai(self, record: Record, winner: Attempt | None, genai: tuple[str, ...]) -> None:
         error = record.outcome.error
@@ -253,8 +232,6 @@ class Metrics:
         if winner is None:
             return
         usage = winner.usage
-        if usage is not None:
-            self._usage(genai, usage)
         if record.exchange.ask.stream and winner.first_at is not None:
             if record.ttft_s is not None:
                 self._ttft(*genai).observe(record.ttft_s)
@@ -310,3 +287,7 @@ class Metrics:
             body: bytes = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
             return body, openmetrics.CONTENT_TYPE_LATEST
         return text.generate_latest(self.registry), text.CONTENT_TYPE_PLAIN_0_0_4
+
+
+def _provider(target: Target) -> str:
+    return _PROVIDERS.get(target.provider, target.provider)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
+from sidecar.core.facts import Attempt
 from sidecar.core.record import Record
 from sidecar.telemetry.lines import safe
 from sidecar.telemetry.traceparent import SAMPLED, TraceParent, parse
@@ -42,12 +43,13 @@ class Tracing:
         """`exporter` is an OpenTelemetry SpanExporter. Raises ImportError without the extra."""
         from opentelemetry import trace
         from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import ReadableSpan
+        from opentelemetry.sdk.trace import Event, ReadableSpan
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
         self._trace = trace
         self._readable = ReadableSpan
+        self._event_of = Event
         resource = Resource.create({"service.version": version})  # with OTEL_SERVICE_NAME and …_RESOURCE_ATTRIBUTES
         if str(resource.attributes.get("service.name", "unknown_service")).startswith("unknown_service"):
             resource = resource.merge(Resource({"service.name": "model-sidecar"}))  # nobody else named it
@@ -90,6 +92,7 @@ class Tracing:
             parent=None if ids.parent is None else self._context(ids.parent, remote=True),
             resource=self._resource,
             attributes=attributes(record, server),
+            events=[self._event(record, attempt, start) for attempt in _told(record)],
             kind=trace.SpanKind.CLIENT,
             status=trace.Status(code),
             start_time=start,
@@ -111,6 +114,10 @@ class Tracing:
         thread = threading.Thread(target=work, name="otel-shutdown", daemon=True)
         thread.start()
         thread.join(timeout_s)
+
+    def _event(self, record: Record, attempt: Attempt, start: int) -> Any:
+        at = start + round((attempt.started_at - record.exchange.received_at) * 1e9)
+        return self._event_of("sidecar.attempt", attempt_attributes(attempt), at)
 
     def _context(self, ids: TraceParent, *, remote: bool) -> Any:
         return self._trace.SpanContext(ids.trace_id, ids.span_id, remote, self._trace.TraceFlags(ids.flags))
@@ -145,6 +152,7 @@ def attributes(record: Record, server: tuple[str, int] | None = None) -> dict[st
         "sidecar.variant": x.variant if x.kind != "none" else None,
         "sidecar.generation": str(record.generation),
         "sidecar.attempts": len(outcome.attempts),
+        "sidecar.cache": record.cache if record.cache != "off" else None,
     }
     if winner is not None and winner.served is not None:
         found["gen_ai.response.model"] = safe(winner.served)
@@ -160,6 +168,25 @@ def attributes(record: Record, server: tuple[str, int] | None = None) -> dict[st
     if server is not None:
         found["server.address"], found["server.port"] = server
     return {key: value for key, value in found.items() if value is not None}
+
+
+def attempt_attributes(attempt: Attempt) -> dict[str, str | int]:
+    """The attributes of one attempt's event."""
+    found = {
+        "gen_ai.provider.name": _PROVIDERS.get(attempt.target.provider, attempt.target.provider),
+        "gen_ai.request.model": safe(attempt.target.model) if attempt.target.model is not None else None,
+        "sidecar.attempt.cause": attempt.cause.value,
+        "sidecar.attempt.outcome": attempt.result.value if attempt.result is not None else None,
+        "error.type": attempt.fault.value if attempt.fault is not None else None,
+        "http.response.status_code": attempt.status,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _told(record: Record) -> tuple[Attempt, ...]:
+    """One attempt says no more than its span does."""
+    attempts = record.outcome.attempts
+    return attempts if len(attempts) > 1 else ()
 
 
 def _model(record: Record) -> str | None:

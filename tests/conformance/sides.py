@@ -25,6 +25,7 @@ from sidecar.provider.ledger import Record
 
 MEANING = {
     "chat": "gpt-5.4-2025-11-02",
+    "once": "gpt-5.4-2025-11-02",
     "other": "gpt-5.5-2026-01-15",
     "instruct": "gpt-instruct-2026-01-01",
     "embed": "text-embedding-3-small",
@@ -47,6 +48,8 @@ NAMED = ALWAYS | {
     "x-sidecar-attempts",
 }
 """What the sidecar adds to each answer, and where a name was resolved (DESIGN 3.4)."""
+NO_RETRY = ("x-should-retry", "false")
+"""What it adds to an error after several attempts of its own (DESIGN 3.5)."""
 
 # Set by whoever writes the message on this hop: they have no place in the order of the others.
 _FRAMING = {"content-length", "transfer-encoding", "connection", "date", "host", "accept-encoding", "upgrade"}
@@ -61,10 +64,15 @@ def provider_of(model: str) -> str:
 
 
 def pins(providers: Collection[str] = ("openai", "anthropic", "gemini"), *, defaults: str = "{}") -> str:
-    """A pin file in which each name of MEANING means its model. `defaults` is that section, as flow YAML."""
+    """A pin file in which each name of MEANING means its model; `once` is `chat` without a second attempt.
+
+    `defaults` is that section, as flow YAML.
+    """
     meaning = {name: model for name, model in MEANING.items() if provider_of(model) in providers}
-    models = [f"  {model}: {{provider: {provider_of(model)}, immutable: true}}" for model in meaning.values()]
-    names = [f"  {name}: {{stable: {model}}}" for name, model in meaning.items()]
+    ids = dict.fromkeys(meaning.values())
+    models = [f"  {model}: {{provider: {provider_of(model)}, immutable: true}}" for model in ids]
+    once = {"once": ", max_attempts: 1"}
+    names = [f"  {name}: {{stable: {model}{once.get(name, '')}}}" for name, model in meaning.items()]
     head = ["version: 1", "generation: 7", "unlisted: reject", f"defaults: {defaults}"]
     return "\n".join([*head, "models:", *models, "pins:", *names])
 
@@ -189,22 +197,31 @@ class Pair:
     async def play(self, sdk: str, script: Script) -> tuple[Seen, Seen]:
         return await self.direct.play(sdk, script), await self.proxied.play(sdk, script)
 
-    async def same(self, sdk: str, script: Script, *, bodies: bool = True, sends: bool = True) -> Any:
+    async def same(
+        self, sdk: str, script: Script, *, bodies: bool = True, sends: bool = True, attempts: list[int] | None = None
+    ) -> Any:
         """Play both and hold everything against each other; returns the common result.
 
         `bodies=False`: DESIGN 2.1 lets the sidecar add `include_usage` to the body here. `sends=False`: the sidecar
-        answers itself (lists of models), so the provider sees nothing.
+        answers itself (lists of models), so the provider sees nothing. `attempts`: how often the sidecar sends each
+        request of the SDK's (once, if nothing is said). The SDK sees one answer for them, which tells it not to try
+        again, too.
         """
         direct, proxied = await self.play(sdk, script)
         assert proxied.result == direct.result
         for (status, headers), (expected_status, expected) in zip(proxied.answers, direct.answers, strict=True):
             assert status == expected_status
-            assert end_to_end(headers) == end_to_end(expected)
+            again = [NO_RETRY] if status >= 400 and dict(headers).get("x-sidecar-attempts", "1") != "1" else []
+            assert end_to_end(headers) == end_to_end(expected) + again
             assert ALWAYS <= ours(headers) <= NAMED
             length, expected_length = (httpx2.Headers(h).get("content-length") for h in (headers, expected))
-            packed = "content-encoding" in httpx2.Headers(expected)  # then it depends on the numbers in the body
-            assert packed or expected_length in (None, length)
+            # An encoded one depends on the numbers in the body, and these on how often the provider was asked.
+            varies = "content-encoding" in httpx2.Headers(expected) or attempts is not None
+            assert varies or expected_length in (None, length)
         if sends:
             expected_requests = [arrived(r, body=bodies) for r in self.direct.provider.ledger.requests]
+            if attempts is not None:
+                pairs = zip(expected_requests, attempts, strict=True)
+                expected_requests = [request for request, times in pairs for _ in range(times)]
             assert [arrived(r, body=bodies) for r in self.proxied.provider.ledger.requests] == expected_requests
         return direct.result

@@ -21,6 +21,7 @@ from tests.harness import Running, until
 ALLOWED_S = 1.0
 CHAT = {"model": "chat", "messages": TURNS}
 STREAM = CHAT | {"stream": True}
+ONCE = STREAM | {"model": "once"}  # where no other attempt may follow, events pass before the first useful one
 
 # the path, the body, the fault, and what has come when the client leaves
 STAGES = {
@@ -29,8 +30,9 @@ STAGES = {
     "waiting for a whole body": ("chat/completions", CHAT, "first=9s", b""),
     "in a whole body that is held": ("chat/completions", CHAT, "slow-body=9s", b""),
     "in a whole body that passes": ("audio/speech", {"model": "say", "input": "a"}, "slow-body=9s", b"audio/mpeg"),
-    "before the first token": ("chat/completions", STREAM, "first=9s", b"assistant"),
-    "among pings": ("chat/completions", STREAM, "first=9s; ping", b": ping\n\n"),
+    "before the first token, held": ("chat/completions", STREAM, "first=9s; ping", b""),
+    "before the first token": ("chat/completions", ONCE, "first=9s", b"assistant"),
+    "among pings": ("chat/completions", ONCE, "first=9s; ping", b": ping\n\n"),
     "mid-stream": ("chat/completions", STREAM, "gap=20ms", b'"content":"from '),
     "mid-stream of responses": ("responses", {"model": "chat", "input": "a", "stream": True}, "gap=20ms", b".delta"),
     "in a stalled stream": ("chat/completions", STREAM, "stall=1", b'"content":"Hello '),
@@ -75,6 +77,21 @@ async def test_leaving(proxy: Running, provider: FakeProvider, stage: str, how: 
     event = await proxy.event()
     assert (event["error"], event["attempts"][-1]["outcome"]) == ("client_gone", "client_gone")
     assert event["attempts"][-1]["fault"] is None
+
+
+async def test_leaving_between_two_attempts(proxy: Running, provider: FakeProvider) -> None:
+    """The first one failed and the next one waits for its time: it is never launched."""
+    shared = proxy.lifecycle.shared
+    _, writer = await send(proxy.port, "chat/completions", CHAT, "status=503; retry-after=7")
+    await until(lambda: provider.ledger.requests and provider.ledger.open == 0)
+    await asyncio.sleep(0.05)  # the answer was read, and the next attempt is planned
+    assert shared.in_flight == 1
+    writer.close()
+    await until(lambda: shared.in_flight == 0 and shared.buffers.used == 0 and not shared.watches, ALLOWED_S)
+    event = await proxy.event()
+    assert event["error"] == "client_gone"
+    assert [(a["cause"], a["outcome"]) for a in event["attempts"]] == [("first", "failed")]
+    assert len(provider.ledger.requests) == 1
 
 
 async def test_leaving_while_the_body_is_sent(proxy: Running, provider: FakeProvider) -> None:

@@ -24,6 +24,7 @@ from tests.harness import Running, sidecar, until
 
 CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
 STREAM = CHAT | {"stream": True}
+ONCE = STREAM | {"model": "once"}  # where no other attempt may follow, events pass before the first useful one
 LIMIT_MS = 300
 AT_MOST_S = 10 * LIMIT_MS / 1000
 
@@ -51,8 +52,10 @@ TOO_LATE = [  # the limit, the request, the fault, and whether it is over before
     ("first_event", CHAT, "delay=9s", True),
     ("first_event", STREAM, "delay=9s", True),
     ("first_event", CHAT, "first=9s", True),
-    ("first_event", STREAM, "first=9s", False),
-    ("first_event", STREAM, "first=9s; ping", False),
+    ("first_event", STREAM, "first=9s", True),
+    ("first_event", STREAM, "first=9s; ping", True),
+    ("first_event", ONCE, "first=9s", False),
+    ("first_event", ONCE, "first=9s; ping", False),
     ("idle", CHAT, "stall=0", True),
     ("idle", CHAT, "stall=1", True),
     ("idle", STREAM, "stall=1", False),

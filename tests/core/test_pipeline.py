@@ -56,16 +56,50 @@ def test_the_policy_that_refuses_has_nothing_to_settle() -> None:
     assert told == ["admit a", "admit b", "settle a"]
 
 
-def test_the_first_proposal_wins() -> None:
+def test_proposals_come_in_order_and_only_when_asked_for() -> None:
     told: list[str] = []
     pipeline = Pipeline([Told("a", told), Told("b", told, proposes=True), Told("c", told, proposes=True)])
-    assert pipeline.react(Exchange("r", Ask("openai"), 0.0), ATTEMPT, 0.0) == Next(TARGET, Cause.RESEND)
+    proposals = pipeline.react(Exchange("r", Ask("openai"), 0.0), ATTEMPT, 0.0)
+    assert next(proposals) == Next(TARGET, Cause.RESEND)
     assert told == ["react a", "react b"]
+    assert len(list(proposals)) == 1
+    assert told == ["react a", "react b", "react c"]
 
 
-def test_one_late_policy_makes_the_race_hold() -> None:
-    class Late(Policy):
-        late = True
+class Gate(Policy):
+    """Writes down who goes in and out, and may refuse."""
 
-    assert not Pipeline([Silent()]).late
-    assert Pipeline([Silent(), Late()]).late
+    def __init__(self, name: str, told: list[str], *, refuses: bool = False) -> None:
+        self.name, self.told, self.refuses = name, told, refuses
+
+    def enter(self, x: Exchange, attempt: Attempt, now: float) -> bool:
+        self.told.append(f"enter {self.name} at {now:g}")
+        return not self.refuses
+
+    def leave(self, x: Exchange, attempt: Attempt, now: float) -> None:
+        self.told.append(f"leave {self.name} at {now:g}")
+
+
+class Counter(Policy):
+    """Only looks at those that leave."""
+
+    def __init__(self, told: list[str]) -> None:
+        self.told = told
+
+    def leave(self, x: Exchange, attempt: Attempt, now: float) -> None:
+        self.told.append("counted")
+
+
+def test_an_attempt_enters_all_and_leaves_all_last_first() -> None:
+    told: list[str] = []
+    hooks = Pipeline([Gate("a", told), Silent(), Gate("b", told)]).bound(Exchange("r", Ask("openai"), 0.0))
+    assert hooks.enter(ATTEMPT, 1.0)
+    hooks.leave(ATTEMPT, 2.0)
+    assert told == ["enter a at 1", "enter b at 1", "leave b at 2", "leave a at 2"]
+
+
+def test_a_vetoed_attempt_leaves_only_where_it_had_entered() -> None:
+    told: list[str] = []
+    pipeline = Pipeline([Gate("a", told), Counter(told), Gate("b", told, refuses=True), Gate("c", told)])
+    assert not pipeline.enter(Exchange("r", Ask("openai"), 0.0), ATTEMPT, 1.0)
+    assert told == ["enter a at 1", "enter b at 1", "counted", "leave a at 1"]

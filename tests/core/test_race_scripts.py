@@ -1,8 +1,15 @@
-"""The race, told as scripts: what is reported, `----`, what the race says. Rewrite them by RACE_REWRITE=1."""
+"""The race, told as scripts: what is reported, `----`, what the race says. Rewrite them by RACE_REWRITE=1.
+
+`race targets=a,b attempts=3 deadline=120 slow=0.2 propose=overload:retry+2,slow:hedge@c veto=retry` stands for policies
+that propose, in this order: after an overload a retry in 2 seconds, beside a slow attempt a hedge at c (once); all
+retries are vetoed. Without `@` a fallback goes to the next untried target, anything else to the same one.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +19,54 @@ from sidecar.core.policy import Next
 from sidecar.core.race import Abort, Command, Commit, Finish, IllegalMoveError, Launch, Race
 
 SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.txt"))
+RULE = re.compile(r"(?P<when>\w+):(?P<cause>\w+)(?:@(?P<target>\w+))?(?:\+(?P<wait>[\d.]+))?")
+
+
+class Rules:
+    """The policies of a script: `race.Hooks`."""
+
+    def __init__(self, rules: str, vetoes: str, targets: list[Target]) -> None:
+        self.rules = [m for rule in rules.split(",") if (m := RULE.fullmatch(rule))]
+        self.vetoes = set(vetoes.split(","))
+        self.targets = targets
+        self.attempts: list[Attempt] = []
+        self.said: list[str] = []
+
+    def react(self, attempt: Attempt, now: float) -> Iterator[Next]:
+        when = "slow" if attempt.result is None else str(attempt.fault)
+        for rule in self.rules:
+            cause = Cause(rule["cause"])
+            if rule["when"] != when or (cause is Cause.HEDGE and any(a.cause is cause for a in self.attempts)):
+                continue
+            tried = {a.target for a in self.attempts}
+            untried = [t for t in self.targets if t not in tried]
+            if rule["target"]:
+                target = Target(rule["target"], "m")
+            elif cause is not Cause.FALLBACK:
+                target = attempt.target
+            elif untried:
+                target = untried[0]
+            else:
+                continue
+            yield Next(target, cause, now + float(rule["wait"]) if rule["wait"] else None)
+
+    def enter(self, attempt: Attempt, now: float) -> bool:
+        if attempt.cause in self.vetoes:
+            self.said.append(f"> veto {attempt.cause}")
+            return False
+        return True
+
+    def leave(self, attempt: Attempt, now: float) -> None:
+        if attempt.result is None:
+            self.said.append(f"> never launched: {attempt.number} {attempt.target.provider} {attempt.cause}")
 
 
 class Player:
-    """Runs one script: `race targets=a,b attempts=3 deadline=9 propose=stale:resend`, then what happens."""
+    """Runs one script."""
 
     def __init__(self) -> None:
         self.race: Race | None = None
+        self.rules = Rules("", "", [])
 
     def play(self, line: str) -> list[str]:
         verb, *words = line.split()
@@ -27,37 +75,43 @@ class Player:
         plain = [word for word in words if "=" not in word]
         if verb == "race":
             return self.create(named)
-        assert self.race is not None
-        if verb in ("start", "gone", "tick", "expired"):
-            return self.said(getattr(self.race, verb)(now))
-        attempt = self.race.attempts[int(plain[0]) - 1]
+        race = self.race
+        assert race is not None
+        match verb:
+            case "wake":
+                return ["> wake at never" if race.wake_at is None else f"> wake at {race.wake_at:g}"]
+            case "holding":
+                return [f"> holding {'yes' if race.holding else 'no'}"]
+            case "share":
+                return [f"> give up at {race.give_up_at(now):g}"]
+            case "start" | "gone" | "tick":
+                return self.told(getattr(race, verb)(now))
+        attempt = race.attempts[int(plain[0]) - 1]
         if "status" in named:
             attempt.status = int(named["status"])
         try:
             if verb == "failed":
-                return self.said(self.race.failed(attempt, Fault(plain[1]), now))
-            return self.said(getattr(self.race, verb)(attempt, now))
+                return self.told(race.failed(attempt, Fault(plain[1]), now))
+            return self.told(getattr(race, verb)(attempt, now))
         except IllegalMoveError as exc:
             return [f"! {exc}"]
 
     def create(self, named: dict[str, str]) -> list[str]:
-        proposals = dict(pair.split(":") for pair in named.get("propose", "").split(",") if pair)
-
-        def propose(attempt: Attempt, now: float) -> Next | None:
-            cause = proposals.get(str(attempt.fault))
-            return Next(attempt.target, Cause(cause)) if cause else None
-
+        targets = [Target(name, "m") for name in named["targets"].split(",")]
+        self.rules = Rules(named.get("propose", ""), named.get("veto", ""), targets)
         self.race = Race(
-            Target(named["target"], named["target"]),
-            propose=propose,
+            targets,
+            self.rules,
+            attempts=self.rules.attempts,
             max_attempts=int(named.get("attempts", 3)),
             deadline=float(named.get("deadline", 120)),
-            late=named.get("late") == "yes",
+            slow_after_s=float(named["slow"]) if "slow" in named else None,
+            late=named.get("late") != "no",
         )
         return []
 
-    def said(self, commands: list[Command]) -> list[str]:
-        lines = []
+    def told(self, commands: list[Command]) -> list[str]:
+        lines, self.rules.said = self.rules.said, []
         for command in commands:
             match command:
                 case Launch(a):
@@ -98,4 +152,4 @@ def test_script(path: Path) -> None:
 
 
 def test_there_are_scripts() -> None:
-    assert SCRIPTS
+    assert len(SCRIPTS) >= 4

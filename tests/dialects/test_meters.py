@@ -117,7 +117,7 @@ def test_the_last_usage_counts() -> None:
     assert meter.usage == Usage(2, 5)
 
 
-@pytest.mark.parametrize("value", ["7", -5, 10**30, 10**12 + 1, 1.5, True, [], {}, float("nan")])
+@pytest.mark.parametrize("value", ["7", -5, 10**30, 10**8 + 1, 1.5, True, [], {}, float("nan")])
 def test_nonsense_counts_as_nothing(value: Any) -> None:
     usage = chat({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": value}})[1].usage
     if value != value:  # NaN is no JSON: the event can't be read
@@ -131,6 +131,13 @@ def test_nonsense_counts_as_nothing(value: Any) -> None:
         chunk = {"usageMetadata": {"promptTokenCount": value, "candidatesTokenCount": 2}}
         gemini = metered(GeminiMeter, [b"data: " + json.dumps(chunk).encode() + b"\n\n"])[1]
         assert gemini.usage == Usage(0, 2, odd=True)
+
+
+def test_what_a_total_holds_beyond_both_was_thought() -> None:
+    """Gemini's OpenAI-compatible endpoint: total != prompt + completion."""
+    usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 20}
+    assert chat({"choices": [], "usage": usage})[1].usage == Usage(3, 17, reasoning=13)
+    assert chat({"choices": [], "usage": usage | {"total_tokens": "20"}})[1].usage == Usage(3, 4, odd=True)
 
 
 def test_absent_counts_are_odd_where_they_must_be_there() -> None:
@@ -172,7 +179,7 @@ def test_other_typed_streams() -> None:
 def test_ends_of_a_response(end: str) -> None:
     event = f'data: {{"type":"response.{end}","response":{{"usage":null}}}}\n\n'.encode()
     kinds, meter = metered(TypedMeter, [event])
-    assert (kinds, meter.done) == ([U], True)
+    assert (kinds, meter.done) == ([Kind.ERROR if end == "failed" else U], True)
 
 
 def test_gemini_blocked_prompt_and_several_candidates() -> None:

@@ -226,64 +226,45 @@ def test_gemini_streams_by_its_method() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "most"),
+    ("headers", "said"),
     [
-        ({"max_tokens": 5}, 5),
-        ({"max_completion_tokens": 6}, 6),
-        ({"max_output_tokens": 7}, 7),
-        ({"generationConfig": {"maxOutputTokens": 8}}, 8),
-        ({"max_tokens": 5, "n": 3}, 15),
-        ({"max_tokens": -1}, None),
-        ({"max_tokens": "9"}, None),
-        ({"max_tokens": 10**30}, None),
-        ({"max_tokens": True}, None),
-        ({"max_tokens": 10**12, "n": 10**6}, 10**12),
-        ({}, None),
+        ({}, (False, False, "use")),
+        ({"x_sidecar_fallback": "off", "x_sidecar_hedge": "off", "x_sidecar_cache": "bypass"}, (True, True, "bypass")),
+        (
+            {"x_sidecar_fallback": " OFF ", "x_sidecar_hedge": "Off", "x_sidecar_cache": "Refresh"},
+            (True, True, "refresh"),
+        ),
+        ({"x_sidecar_fallback": "on", "x_sidecar_hedge": "0", "x_sidecar_cache": "no"}, (False, False, "use")),
     ],
 )
-def test_max_output(body: dict[str, Any], most: int | None) -> None:
-    assert ask(body).max_output == most
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"previous_response_id": "r"},
-        {"conversation": {"id": "c"}},
-        {"input": [{"content": [{"type": "input_file", "file_id": "f"}]}]},
-        {"attachments": [{"file_ids": ["f"]}]},
-        {"tools": [{"type": "code_interpreter", "container": "c"}]},
-        {"container": "c"},
-        {"tools": [{"type": "file_search", "vector_store_ids": ["v"]}]},
-        {"contents": [{"parts": [{"fileData": {"fileUri": "u"}}]}]},
-        {"cachedContent": "cachedContents/x"},
-        {"cached_content": "x"},
-    ],
-)
-def test_bound(body: dict[str, Any]) -> None:
-    assert ask(body).bound
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {},
-        {"previous_response_id": None},
-        {"messages": [{"content": 'say "file_id": "x" and \\"container": 1'}]},
-        {"input": [{"file_id": None}]},
-        {"tools": [{"vector_store_ids": []}]},
-        {"messages": [{"content": "file_id"}, {"content": "container"}]},
-    ],
-)
-def test_not_bound(body: dict[str, Any]) -> None:
-    assert not ask(body).bound
+def test_what_our_headers_ask_for(headers: dict[str, str], said: tuple[bool, bool, str]) -> None:
+    read = ask({}, **headers)
+    assert (read.no_fallback, read.no_hedge, read.cache) == said
 
 
 def test_the_rest_of_an_ask() -> None:
     body = b'{"model":"x"}' + b" " * 87
     read = draft("POST", "/azure/v1/chat/completions", body, x_sidecar_task="summary").ask
-    assert (read.input_tokens, read.task, read.provider, read.dialect) == (25, "summary", "azure", "openai")
+    assert (read.body_bytes, read.task, read.provider, read.dialect) == (100, "summary", "azure", "openai")
     assert (read.operation, read.required, read.name) == ("chat", True, "x")
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "generates"),
+    [
+        ("POST", "/v1/chat/completions", True),
+        ("POST", "/v1/embeddings", True),
+        ("POST", "/v1beta/models/x:generateContent", True),
+        ("POST", "/v1beta/models/x:countTokens", False),
+        ("POST", "/v1/messages/count_tokens", False),
+        ("GET", "/v1/responses/r", False),
+        ("GET", "/v1/models/x", False),
+        ("POST", "/v1/files", False),
+    ],
+)
+def test_what_is_a_call_of_a_model(method: str, target: str, generates: bool) -> None:
+    body = b'{"model":"x"}' if method == "POST" else None
+    assert draft(method, target, body).ask.generates is generates
 
 
 FORM = "multipart/form-data; boundary=B"
@@ -298,7 +279,9 @@ def test_forms() -> None:
     body = form(("model", b"x"), ("stream", b"true"), ("user", b"u"))
     read = draft("POST", "/v1/audio/transcriptions", body, FORM)
     assert written(read) == (("x",), "/v1/audio/transcriptions", body.replace(b"\r\nx\r\n", b"\r\nnew\r\n"))
-    assert (read.ask.stream, read.ask.unit) == (True, "u")
+    assert (read.ask.stream, read.ask.unit, read.ask.media_bytes) == (True, "u", len(body))
+    assert draft("POST", "/v1/images/edits", form(("n", b"4"), ("model", b"x")), FORM).ask.choices == 4
+    assert read.ask.identity is None, "a form is never kept"
     assert written(draft("POST", "/v1/images/edits", form(("a", b"b")), FORM))[0] == ()
     with pytest.raises(RefusedError):
         draft("POST", "/v1/audio/transcriptions", form(("a", b"b")), FORM)

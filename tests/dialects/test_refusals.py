@@ -117,7 +117,7 @@ def test_both_events_of_an_interrupted_response_are_as_the_sdk_types_them() -> N
     assert ResponseErrorEvent.model_validate(first).code == "sidecar_stream_interrupted"
     assert ResponseFailedEvent.model_validate(second).response.status == "failed"
     meter = TypedMeter()
-    assert [meter.see(event) for event in Splitter().feed(raw)] == [Kind.ERROR, Kind.USEFUL]
+    assert [meter.see(event) for event in Splitter().feed(raw)] == [Kind.ERROR, Kind.ERROR]
 
 
 def test_anthropic_sdk_raises_on_an_interrupted_message() -> None:

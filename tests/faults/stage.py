@@ -16,6 +16,7 @@ PINS = """
 version: 1
 generation: 7
 unlisted: reject
+defaults: {max_attempts: 1}  # most tests here are about what one attempt comes to; `chat.tried` is as by default
 models:
   gpt-5.4-2025-11-02: {provider: openai}
   claude-sonnet-5-20260112: {provider: anthropic}
@@ -24,6 +25,7 @@ pins:
   chat.hasty:
     stable: gpt-5.4-2025-11-02
     timeouts: {connect: 300ms, first_event: 300ms, idle: 300ms, content_idle: 900ms, write_stall: 300ms}
+  chat.tried: {stable: gpt-5.4-2025-11-02, max_attempts: 3, timeouts: {idle: 500ms, first_event: 5s}}
   assistant: {stable: claude-sonnet-5-20260112}
 """
 
@@ -32,6 +34,7 @@ pins:
 class Stage:
     running: Running
     upstream: Upstream
+    ordinary: str = "chat.core"  # a name that must be answered, even if the kept connection has died
 
     @property
     def port(self) -> int:
@@ -48,7 +51,7 @@ class Stage:
         shared = self.running.lifecycle.shared
         self.upstream.answers.clear()
         self.upstream.early, self.upstream.greeting = False, b""
-        answer = await self.chat()
+        answer = await self.chat(self.ordinary)
         assert (answer.status, answer.body, answer.complete) == (200, JSON, True)
         await until(lambda: shared.in_flight == 0 and shared.buffers.used == 0)
         for line in self.running.log():
@@ -76,6 +79,6 @@ async def staged(
             new = {"dialect": dialect, "base_url": f"{upstream.url}/{path}"}
             sections[name] = sections.get(name, new) | dict(more)
         async with sidecar(folder, sections, pins=pins, **settings) as running:
-            stage = Stage(running, upstream)
+            stage = Stage(running, upstream, "chat.tried" if "chat.tried" in pins else "chat.core")
             yield stage
             await stage.is_well()

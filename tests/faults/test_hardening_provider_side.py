@@ -74,7 +74,7 @@ async def test_a_dead_reused_connection_does_not_fail_a_post(stage: Stage, how: 
     """The provider keeps the connection and ends it when the next request comes: sent once more, on a fresh one."""
     await stage.chat()
     stage.upstream.says(how)
-    answer = await stage.chat()
+    answer = await stage.chat("chat.tried")
     assert (answer.status, answer.get("x-sidecar-attempts")) == (200, "2")
     assert [seen.connection for seen in stage.upstream.seen] == [1, 1, 2]
     event = await stage.running.event(count=2)
@@ -117,7 +117,7 @@ async def test_cookies_are_not_shared_between_callers(stage: Stage) -> None:
 async def test_no_limit_of_a_hundred_connections(tmp_path: Path) -> None:
     async with staged(tmp_path) as stage:
         for _ in range(150):
-            stage.upstream.says(0.5, HEALTHY)
+            stage.upstream.says(1.0, HEALTHY)
         answers = asyncio.gather(*(stage.chat() for _ in range(150)))
         await until(lambda: len(stage.upstream.seen) == 150)
         assert [a.status for a in await answers] == [200] * 150

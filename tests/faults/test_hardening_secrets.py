@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import uvloop
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sidecar.runtime.upstream import Shipment
@@ -43,7 +43,7 @@ TARGETS = [
     "/v1/chat/completions", "/v1/messages", "/v1beta/models/vision:generateContent", "/second/v1/chat/completions",
     "/v1/embeddings", "/v1/anything", "/v1/models", "/v1/models/nobody", "/sidecar/feedback", "/v1/../up", "//x",
 ]  # fmt: skip
-MODELS = ["chat.core", "chat.hasty", "chat.second", "assistant", "vision", "nobody", 7, None]
+MODELS = ["chat.core", "chat.hasty", "chat.tried", "chat.second", "assistant", "vision", "nobody", 7, None]
 ANSWERS: list[Script] = [
     (HEALTHY,), (Step.FIN,), (Step.RST,), (b"garbage\r\n\r\n",),
     (framed(b"401 No", f'{{"error":{{"message":"bad key {CANARY}"}}}}'.encode(), b"content-type: application/json"),),
@@ -95,6 +95,7 @@ def test_no_secret_is_ever_repeated(tmp_path: Path, keys: dict[str, dict[str, An
 
         @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
         @given(requests(), st.sampled_from(ANSWERS))
+        @example(wire.post(wire.chat("nobody")), ANSWERS[0])  # so that each status below is among them
         def repeats_nothing(data: bytes, script: Script) -> None:
             stage.upstream.answers.clear()
             stage.upstream.says(*script)

@@ -1,7 +1,7 @@
 """Faults 39 to 67 of the reliability notes, before and in whole answers. Streams are in test_upstream_streams.py.
 
-Retries, fallbacks and breakers (51, 52) come with issue 2/4: here a provider's error passes as it came. Faults 48, 49,
-57, 59 and 62 have tests of their names in test_hardening_provider_side.py.
+What one attempt comes to is tried with pins that allow no more; `chat.tried` makes up to three, as by default. Faults
+48, 49, 57, 59 and 62 have tests of their names in test_hardening_provider_side.py.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import socket
 import time
 import zlib
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,31 @@ async def test_no_usable_answer(stage: Stage, name: str) -> None:
         await stage.upstream.seen[0].gone.wait()  # nothing is left open behind it
 
 
+PASSING = ["39 reset", "42 SSH", "46 two lengths", "56 JSON, reset", "56 an error's body, cut"]
+"""Of each kind one that may be over the next time."""
+
+
+@pytest.mark.parametrize("name", [*PASSING, "40 hang in a whole body"])
+async def test_no_usable_answer_is_asked_for_again(stage: Stage, name: str) -> None:
+    stage.upstream.says(*(NOT_IN_TIME | NO_ANSWER)[name])
+    answer = await stage.chat("chat.tried")
+    assert (answer.status, answer.body, answer.get("x-sidecar-attempts")) == (200, JSON, "2")
+    assert answer.values("x-should-retry") == []
+    first, second = stage.upstream.seen
+    assert first.body == second.body
+
+
+@pytest.mark.parametrize("name", PASSING)
+async def test_no_usable_answer_three_times(stage: Stage, name: str) -> None:
+    """The SDK must not multiply our attempts by its own."""
+    for _ in range(3):
+        stage.upstream.says(*NO_ANSWER[name])
+    answer = await stage.chat("chat.tried")
+    assert (answer.status, answer.code, answer.get("x-sidecar-attempts")) == (502, UNREACHABLE, "3")
+    assert answer.values("x-should-retry") == ["false"]
+    assert len(stage.upstream.seen) == 3
+
+
 ANSWERED: dict[str, tuple[Script, int, bytes]] = {
     "41 a byte at a time": (tuple(ONE_BY_ONE), 200, JSON),
     "43 1xx, twenty thousand times": ((HINT * 20_000 + HEALTHY,), 200, JSON),
@@ -111,24 +137,112 @@ async def test_odd_answers_pass_byte_for_byte(stage: Stage, name: str) -> None:
     assert len(stage.upstream.seen) == 1
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 502, 503, 504, 529])
+CALLERS = [400, 401, 403, 404, 409, 413, 422]
+PASSING_BY = [408, 429, 500, 502, 503, 504, 529]
+
+
+def error(status: int, number: int = 0, *headers: bytes) -> tuple[bytes, bytes]:
+    """An answer and its body, which no other number's equals."""
+    body = b'{"error" : {"message":"no %d","type":"x","code":null}}\n' % number
+    ids = b"x-request-id: r%d" % number, b"request-id: s%d" % number
+    return framed(b"%d Its Own Words" % status, body, APP, *ids, *headers), body
+
+
+@pytest.mark.parametrize("status", [*CALLERS, *PASSING_BY])
 async def test_50_51_errors_pass_as_they_came(stage: Stage, status: int) -> None:
-    body = b'{"error" : {"message":"no","type":"x","code":null}}\n'
-    stage.upstream.says(framed(b"%d Its Own Words" % status, body, APP, b"x-request-id: r1", b"request-id: r2"))
-    answer = await stage.chat()
-    assert (answer.status, answer.body, answer.code) == (status, body, None)
-    assert answer.raw.startswith(b"HTTP/1.1 %d Its Own Words\r\n" % status)
-    assert (answer.get("x-request-id"), answer.get("request-id")) == ("r1", "r2")
+    """One attempt: the app's own SDK may still try again, so we say nothing of that."""
+    answer, body = error(status)
+    stage.upstream.says(answer)
+    got = await stage.chat()
+    assert (got.status, got.body, got.code) == (status, body, None)
+    assert got.raw.startswith(b"HTTP/1.1 %d Its Own Words\r\n" % status)
+    assert (got.get("x-request-id"), got.get("request-id")) == ("r0", "s0")
+    assert got.values("x-should-retry") == []
     assert len(stage.upstream.seen) == 1
 
 
-@pytest.mark.parametrize("after", [b"7", b"86400", b"Wed, 21 Oct 2099 07:28:00 GMT", b"soon", b"-1", b""])
-async def test_52_retry_after_is_kept_and_not_slept(stage: Stage, after: bytes) -> None:
-    stage.upstream.says(framed(b"429 Slow", b"{}", b"retry-after: " + after, b"retry-after-ms: 12"))
+@pytest.mark.parametrize("status", CALLERS)
+async def test_50_the_caller_s_own_errors_are_not_retried(stage: Stage, status: int) -> None:
+    answer, body = error(status)
+    stage.upstream.says(answer)
+    got = await stage.chat("chat.tried")
+    assert (got.status, got.body, got.get("x-sidecar-attempts")) == (status, body, "1")
+    assert got.values("x-should-retry") == []
+    assert len(stage.upstream.seen) == 1
+
+
+@pytest.mark.parametrize("status", PASSING_BY)
+async def test_51_an_error_that_passes_by_itself_is_tried_three_times(stage: Stage, status: int) -> None:
+    """The last of the answers, byte for byte, and `x-should-retry: false`, whatever the provider says of that."""
+    scripts = [error(status, number, b"x-should-retry: true", b"retry-after-ms: 5") for number in range(3)]
+    for answer, _ in scripts:
+        stage.upstream.says(answer)
+    got = await stage.chat("chat.tried")
+    assert (got.status, got.body, got.code) == (status, scripts[2][1], None)
+    assert got.raw.startswith(b"HTTP/1.1 %d Its Own Words\r\n" % status)
+    assert (got.get("x-request-id"), got.get("x-sidecar-attempts")) == ("r2", "3")
+    assert got.values("x-should-retry") == ["false"]
+    assert len({seen.body for seen in stage.upstream.seen}) == 1
+    assert len(stage.upstream.seen) == 3
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_51_it_is_over_the_second_time(stage: Stage, status: int) -> None:
+    """Without a word of the provider's, the first wait is 100 to 200 ms."""
+    stage.upstream.says(error(status)[0])
     began = time.monotonic()
+    got = await stage.chat("chat.tried")
+    assert (got.status, got.body, got.get("x-sidecar-attempts")) == (200, JSON, "2")
+    assert 0.1 <= time.monotonic() - began < 2
+    event = await stage.running.event()
+    assert [(a["cause"], a["outcome"]) for a in event["attempts"]] == [("first", "failed"), ("retry", "ok")]
+
+
+async def test_51_a_provider_that_asks_not_to_be_tried_again_is_not(stage: Stage) -> None:
+    answer, body = error(503, 0, b"x-should-retry: false")
+    stage.upstream.says(answer)
+    got = await stage.chat("chat.tried")
+    assert (got.status, got.body, got.get("x-sidecar-attempts")) == (503, body, "1")
+    assert got.values("x-should-retry") == ["false"], "its own"
+
+
+TOMORROW = formatdate(time.time() + 86_400, usegmt=True).encode()
+AFTERS = [b"7", b"86400", b"Wed, 21 Oct 2099 07:28:00 GMT", b"soon", b"-1", b""]
+
+
+@pytest.mark.parametrize("after", AFTERS)
+async def test_52_retry_after_is_kept(stage: Stage, after: bytes) -> None:
+    stage.upstream.says(framed(b"429 Slow", b"{}", b"retry-after: " + after, b"retry-after-ms: 12"))
     answer = await stage.chat()
     assert (answer.status, answer.get("retry-after"), answer.get("retry-after-ms")) == (429, after.decode(), "12")
+
+
+@pytest.mark.parametrize("after", [b"9", b"86400", TOMORROW], ids=["9 s", "a day", "tomorrow"])
+async def test_52_a_long_retry_after_is_not_slept(stage: Stage, after: bytes) -> None:
+    """Longer than our longest wait (8 s), or than the caller's time: passed on at once, for the app to decide."""
+    stage.upstream.says(framed(b"429 Slow", b"{}", b"retry-after: " + after))
+    began = time.monotonic()
+    answer = await stage.chat("chat.tried")
+    assert (answer.status, answer.get("retry-after"), answer.get("x-sidecar-attempts")) == (429, after.decode(), "1")
+    assert answer.values("x-should-retry") == []
     assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("after", [b"soon", b"-1", b"", b"Wed, 21 Oct 2099 07:28:00 GMT"])
+async def test_52_a_retry_after_of_nonsense_is_none(stage: Stage, after: bytes) -> None:
+    stage.upstream.says(framed(b"429 Slow", b"{}", b"retry-after: " + after))
+    began = time.monotonic()
+    answer = await stage.chat("chat.tried")
+    assert (answer.status, answer.get("x-sidecar-attempts")) == (200, "2")
+    assert time.monotonic() - began < 3
+
+
+async def test_52_a_short_retry_after_is_waited_for_and_no_less(stage: Stage) -> None:
+    stage.upstream.says(framed(b"429 Slow", b"{}", b"retry-after-ms: 600"))
+    began = time.monotonic()
+    answer = await stage.chat("chat.tried")
+    assert (answer.status, answer.get("x-sidecar-attempts")) == (200, "2")
+    assert 0.6 <= time.monotonic() - began < 3
 
 
 async def test_47_hop_by_hop_headers_end_here(stage: Stage) -> None:

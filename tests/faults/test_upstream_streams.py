@@ -78,6 +78,26 @@ async def test_63_a_stream_that_ends_before_it_began(stage: Stage, script: Scrip
     assert (answer.status, answer.code) == (502, "sidecar_upstream_unreachable")
 
 
+@pytest.mark.parametrize("begun", [(), (ROLE, PING), (ROLE, b'data: {"choices"')])
+async def test_63_a_stream_that_ends_before_it_said_anything_is_asked_for_again(
+    stage: Stage, begun: tuple[bytes, ...]
+) -> None:
+    """What it had begun with was held back: nothing of it is seen."""
+    stage.upstream.says(*stream(*begun, 0.02, Step.FIN, last=False))
+    stage.upstream.says(*stream(WHOLE, DONE))
+    answer = await stage.chat("chat.tried", stream=True)
+    assert (answer.status, answer.body, answer.complete) == (200, WHOLE + DONE, True)
+    assert answer.get("x-sidecar-attempts") == "2"
+
+
+async def test_63_a_stream_that_said_something_is_never_asked_for_again(stage: Stage) -> None:
+    stage.upstream.says(*BROKEN["63 closed"])
+    answer = await stage.chat("chat.tried", stream=True)
+    assert answer.body.startswith(delta())
+    assert INTERRUPTED.encode() in answer.body
+    assert (answer.get("x-sidecar-attempts"), len(stage.upstream.seen)) == ("1", 1)
+
+
 @pytest.mark.parametrize("piece", [PING, ROLE, b"\n\n", b":" + b"x" * 99])
 async def test_64_pings_are_no_first_event(stage: Stage, piece: bytes) -> None:
     stage.upstream.says(*stream(*[piece, 0.05] * 200, Step.HANG))
@@ -97,13 +117,32 @@ async def test_64_pings_keep_a_stream_alive(stage: Stage, piece: bytes) -> None:
     assert (answer.complete, answer.body) == (True, b"".join(p for p in pieces if isinstance(p, bytes)))
 
 
+OVERLOADED = b'data: {"error":{"message":"overloaded","type":"server_error","code":null}}\n\n'
+
+
 async def test_63_an_error_first_in_a_200(stage: Stage) -> None:
-    error = b'data: {"error":{"message":"overloaded","type":"server_error","code":null}}\n\n'
+    error = OVERLOADED
     stage.upstream.says(*stream(error))
     answer = await stage.chat(stream=True)
     assert (answer.status, answer.body, answer.complete) == (200, error, True)
     event = await stage.running.event()
     assert [a["outcome"] for a in event["attempts"]] == ["failed"]
+
+
+async def test_63_an_error_first_in_a_200_is_a_failure_like_any_other(stage: Stage) -> None:
+    stage.upstream.says(*stream(ROLE, OVERLOADED))
+    stage.upstream.says(*stream(WHOLE, DONE))
+    answer = await stage.chat("chat.tried", stream=True)
+    assert (answer.status, answer.body, answer.get("x-sidecar-attempts")) == (200, WHOLE + DONE, "2")
+
+
+async def test_63_three_times_the_last_of_them_is_shown(stage: Stage) -> None:
+    errors = [OVERLOADED.replace(b'"overloaded"', b'"overloaded %d"' % number) for number in range(3)]
+    for error in errors:
+        stage.upstream.says(*stream(ROLE, error))
+    answer = await stage.chat("chat.tried", stream=True)
+    assert (answer.status, answer.body, answer.complete) == (200, ROLE + errors[2], True)
+    assert answer.get("x-sidecar-attempts") == "3"
 
 
 SPLIT = delta("héllo 🎉").replace(b"\\u00e9", "é".encode()).replace(b"\\ud83c\\udf89", "🎉".encode())
@@ -176,7 +215,7 @@ async def test_66_the_content_type_decides(stage: Stage) -> None:
 async def test_67_a_connection_held_open_after_the_end_is_not_waited_for(stage: Stage, end: bytes) -> None:
     stage.upstream.says(*stream(WHOLE + end, Step.HANG, last=False))
     began = time.monotonic()
-    answer = await stage.chat(stream=True)
+    answer = await stage.chat("chat.hasty", stream=True)
     assert (answer.body, answer.complete) == (WHOLE + end, True)
     assert time.monotonic() - began < 10
     event = await stage.running.event()

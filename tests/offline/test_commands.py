@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.offline import audit, check, diff, schema
+from sidecar.offline import audit, check, diff, explain, schema
 from sidecar.settings.chain import GENESIS, line_hash, seal, to_line
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -69,14 +69,14 @@ def test_a_bad_file_names_file_line_and_fix(sh, file):
 
 
 def test_warnings_are_not_counted_as_problems(sh, file):
-    bad = GOOD.replace("stable: a-002", "stable: a-003, cache: {ttl: 1h}")
+    bad = GOOD.replace("stable: a-002", "stable: a-003").replace("generation: 1\n", "")
     code, out, err = sh(check, file("p.yaml", bad))
     assert (code, "warning: " in err) == (1, True)
     assert out.endswith("cannot be used, 1 problem\n")
 
 
 def test_warnings_pass_unless_strict(sh, file):
-    path = file("p.yaml", GOOD.replace("stable: a-002", "stable: a-002, cache: {ttl: 1h}"))
+    path = file("p.yaml", GOOD.replace("generation: 1\n", ""))
     assert sh(check, path)[0] == 0
     code, out, err = sh(check, path, "--strict")
     assert code == 1
@@ -199,3 +199,48 @@ def test_an_unreadable_log(sh, tmp_path):
     assert "cannot be read" in err
     assert sh(audit, tmp_path)[0] == 2
     assert json.loads(sh(audit, tmp_path / "nowhere", "--format", "json")[1])["intact"] is None
+
+
+# --- explain ---------------------------------------------------------------------------------------------------------
+
+PROTECTED = """\
+generation: 1
+unlisted: reject
+defaults: {max_attempts: 4, retry: {base: 50ms}}
+models:
+  a-002: {provider: openai, budget: {tokens_per_day: 500000}, breaker: {failures: 3}}
+  b-002: {provider: openai-eu}
+pins:
+  x:
+    stable: a-002
+    fallback: [b-002]
+    hedge: {model: b-002, after: 200ms}
+    cache: {ttl: 1h}
+    budget: {scope: pod, tokens_per_minute: 5000}
+    over_budget: b-002
+"""
+
+
+def test_explain_tells_the_order_of_targets_and_what_protects_a_call(sh, file):
+    path = file("p.yaml", PROTECTED)
+    code, out, _ = sh(explain, "--pins", path, "--model", "x")
+    assert code == 0
+    said = [line.strip() for line in out.splitlines()]
+    assert said[0].startswith("x -> a-002 at openai")
+    for line in (
+        "hedge after 200 ms",
+        "then b-002 at openai-eu",
+        "hedge: {model: b-002, after: 200ms}",
+        "cache: {ttl: 1h, always: false}",
+        "budget: {scope: pod, tokens_per_minute: 5000}",
+        "over_budget: b-002",
+        "attempts: at most 4, retries after 50ms and more",
+    ):
+        assert line in said
+    assert any(line.startswith("budget of a-002: {scope: pod, tokens_per_day: 500000") for line in said)
+    assert any(line.startswith("breaker of a-002: {failures: 3, ") for line in said)
+
+    code, out, _ = sh(explain, "--pins", path, "--model", "x", "--format", "json")
+    told = json.loads(out)
+    assert [target["model"] for target in told["targets"]] == ["a-002", "b-002"]
+    assert told["protection"]["hedge"] == "{model: b-002, after: 200ms}"

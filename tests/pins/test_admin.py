@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,64 @@ async def test_pins_shows_every_name_and_what_it_means(both: Running, http: aioh
     }
     assert shown["names"]["never"]["models"] == {}
     assert shown["models"]["claude-c-20260101"]["dialect"] == "anthropic"
+
+
+PROTECTED = f"""\
+generation: 7
+unlisted: reject
+models:
+  {model_of(7)}: {{provider: openai, budget: {{tokens_per_day: 100000}}, breaker: {{failures: 1, cooldown: 60s}},
+    price: {{input: 1, output: 1}}}}
+  spare-2026-01-01: {{provider: openai, price: {{input: 1, output: 1}}}}
+pins:
+  chat.core:
+    stable: {model_of(7)}
+    fallback: [spare-2026-01-01]
+    over_budget: spare-2026-01-01
+    hedge: {{after: p95, max: 2s}}
+    cache: {{ttl: 1h}}
+    drill: {{every: 6h}}
+    budget: {{requests_per_minute: 1000, usd_per_day: 5.5}}
+"""
+
+
+async def test_pins_shows_how_calls_are_protected_and_how_that_stands(
+    provider: FakeProvider, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    async with sidecar(tmp_path, bases(provider), pins=PROTECTED) as at:
+        _, shown = await admin(http, at, "/pins")
+        assert "inactive" not in shown
+        core, model = shown["names"]["chat.core"], shown["models"][model_of(7)]
+        assert model["breaker"] == {"state": "closed"}
+        assert (core["fallback"], core["over_budget"]) == (["spare-2026-01-01"], "spare-2026-01-01")
+        assert core["hedge"] == {"after": "p95", "max": "2s"}
+        assert core["cache"] == {"ttl": "1h", "always": False}
+        assert core["drill"] == {"every": "6h"}
+        assert "drilled" in core
+        assert set(shown["models"]["spare-2026-01-01"]).isdisjoint({"budget", "breaker"})
+
+        answer = await chat(http, at, headers={"x-fake-fault": "status=400"})  # counts as a request, and costs nothing
+        assert answer.status == 400
+        provider.script([{"match": {"model": model_of(7)}, "fault": "status=500"}])
+        assert (await chat(http, at)).status == 200  # by the fallback
+        _, shown = await admin(http, at, "/pins")
+        core, model = shown["names"]["chat.core"], shown["models"][model_of(7)]
+        levels = {level["limit"]: level for level in core["budget"]}
+        assert set(levels) == {"requests_per_minute", "usd_per_day"}
+        requests = levels["requests_per_minute"]
+        assert (requests["scope"], requests["whole"], requests["used"]) == ("pod", 1000, 2)
+        (tokens,) = model["budget"]
+        assert (tokens["limit"], tokens["whole"], tokens["used"], tokens["refused"]) == ("tokens_per_day", 100000, 0, 0)
+        now = datetime.now(UTC)
+        assert now < datetime.fromisoformat(tokens["ends_at"]) < now + timedelta(days=1, minutes=1)
+        assert model["breaker"]["state"] == "open"
+        assert now < datetime.fromisoformat(model["breaker"]["probe_at"]) < now + timedelta(seconds=61)
+
+        async with http.get(f"{at.admin}/metrics") as scraped:
+            text = await scraped.text()
+        assert f'sidecar_circuit_state{{model="{model_of(7)}"}} 2.0' in text
+        labels = {"kind": "pin", "name": "chat.core", "limit": "requests_per_minute", "scope": "pod"}
+        assert value(at, "sidecar_budget_requests_used", labels) == 2
 
 
 async def test_a_policy_pin_is_listed_with_the_model_that_it_means(both: Running, http: aiohttp.ClientSession) -> None:

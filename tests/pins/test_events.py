@@ -25,7 +25,10 @@ OURS = {
     "kind", "pin", "generation", "pins_sha256", "provider", "dialect", "stream", "status", "ttft_ms", "overhead_us",
     "cost_usd", "cache", "why", "attempts", "operation", "inputs",
 }  # fmt: skip
-ATTEMPT = {"model", "provider", "cause", "start_ms", "ttft_ms", "status", "fault", "tokens", "outcome"}
+ATTEMPT = {
+    "model", "provider", "cause", "due_ms", "start_ms", "ttft_ms", "end_ms", "status", "fault", "retry_after_ms",
+    "retryable", "asked_usage", "tokens", "commit_ms", "outcome",
+}  # fmt: skip
 MODEL = model_of(7)
 
 
@@ -63,7 +66,10 @@ async def test_a_whole_answer(seven: Running, http: aiohttp.ClientSession) -> No
         "prompt": usage["prompt_tokens"],
         "completion": usage["completion_tokens"],
         "cached": 0,
+        "cache_write": 0,
         "reasoning": 0,
+        "estimated": False,
+        "odd": False,
     }
 
 
@@ -124,15 +130,19 @@ async def test_the_client_leaves(seven: Running, stream: bool) -> None:
 
 
 async def test_the_provider_fails(seven: Running, http: aiohttp.ClientSession) -> None:
-    answer = await chat(http, seven, headers={"x-fake-fault": "status=429;retry-after=7"})
+    answer = await chat(http, seven, headers={"x-fake-fault": "status=429;retry-after=60"})
     assert (answer.status, "x-sidecar-error" in answer.headers) == (429, False)
     event = await seven.event()
     assert outcomes(event) == [(MODEL, "first", "rate_limit", "failed")]
-    assert said(event, "error", "status", "tokens_prompt", "cost_usd") == ("rate_limit", 429, None, None)
+    assert said(event, "error", "status", "tokens_prompt", "cost_usd") == ("rate_limit", 429, None, 0.0)
     await chat(http, seven, headers={"x-fake-fault": "cut=headers"})
     event = await seven.event(count=2)
     assert said(event, "error", "status") == ("sidecar_upstream_unreachable", 502)
-    assert [o[1:] for o in outcomes(event)] == [("first", "stale", "failed"), ("resend", "broken", "failed")]
+    assert [o[1:] for o in outcomes(event)] == [
+        ("first", "stale", "failed"),
+        ("resend", "broken", "failed"),
+        ("retry", "broken", "failed"),
+    ]
 
 
 async def test_a_stream_breaks_off(seven: Running, http: aiohttp.ClientSession) -> None:

@@ -176,10 +176,17 @@ def _tampering(events: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -
         lambda e: e.update(pin="plain"),
         lambda e: e["inputs"].update(bucket=9999),
         lambda e: e["inputs"].update(stopped=[["arms", "one"]]),
-        lambda e: e["inputs"].update(credential=False),
+        lambda e: e["inputs"].update(usable=[]),
+        lambda e: e["inputs"].update(sizes={"gpt-b-2026-01-01": 10**9}),
+        lambda e: e.update(status=404),
+        lambda e: e.update(error="overload"),
+        lambda e: e["attempts"].pop(),
+        lambda e: e["attempts"].append(e["attempts"][0]),
+        lambda e: e["attempts"][0].update(cause="retry"),
+        lambda e: e["attempts"][0].update(outcome="failed", fault="overload"),
     ]
-    for change in changes:
-        assert tamper(change) == 1
+    for number, change in enumerate(changes):
+        assert tamper(change) == 1, number
         assert f"line {at + 1} (" in capsys.readouterr().out
     assert tamper(lambda e: e.update(pins_sha256="0" * 64)) == 2
     assert f"line {at + 1}: no pin file with sha256 000" in capsys.readouterr().err

@@ -21,7 +21,7 @@ def test_shape(policy: type[Policy]) -> None:
     module = inspect.getmodule(policy)
     assert module is not None
     assert module.__doc__, "a module says what it decides"
-    hooks = [h for h in ("admit", "react", "settle") if getattr(policy, h) is not getattr(Policy, h)]
+    hooks = [h for h in ("admit", "react", "enter", "leave", "settle") if getattr(policy, h) is not getattr(Policy, h)]
     assert hooks, "a policy has at least one hook"
     for hook in hooks:
         assert not inspect.iscoroutinefunction(getattr(policy, hook))

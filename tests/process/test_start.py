@@ -77,8 +77,9 @@ def test_the_full_sample_starts_as_it_stands(config: Path, tmp_path: Path) -> No
         assert ready(process) == 200
         shown = call(f"{process.admin}/pins").json()
         assert (shown["generation"], shown["path"]) == (42, str(config / "pins-full.yaml"))
-        assert "pins.chat.core.hedge" in shown["inactive"]
-        assert process.warned("fleet_missing")
+        assert "inactive" not in shown
+        assert shown["names"]["chat.core"]["hedge"]
+        assert process.warned("fleet_away")
         assert process.warned("OPENAI_EU_KEY")
         probe = f"http://{process.addresses['probe'][0]}"
         assert call(f"{probe}/readyz", headers={"host": "kubelet.example"}).status == 200

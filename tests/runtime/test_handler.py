@@ -7,7 +7,7 @@ import pytest
 
 from sidecar.runtime import upstream
 from sidecar.runtime.relay import Relay
-from tests.harness import Running
+from tests.harness import Running, until
 
 BODY = {"model": "chat.core", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -24,6 +24,7 @@ async def test_a_bug_before_the_answer_is_a_500_that_tells_nothing(
         assert (answer.status, answer.headers["x-sidecar-error"]) == (500, "sidecar_internal")
         assert "canary" not in await answer.text()
     assert (await proxy.event())["error"] == "sidecar_internal"
+    await until(proxy.log)  # a thread writes it
     assert "canary" not in (proxy.folder / "log.jsonl").read_text()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.core.charge import charge
 from sidecar.core.facts import Ask, Attempt, Cause, Exchange, Outcome, Result, Target, Usage
 from sidecar.core.record import Record
 
@@ -27,12 +28,13 @@ def _record(
     attempted: bool = True,
     **changes: Any,
 ) -> Record:
-    ask = Ask("openai", "chat", name, unit=unit, stream=True, input_tokens=25)
+    ask = Ask("openai", "chat", name, unit=unit, stream=True, body_bytes=100, generates=True)
     target = Target("openai", model)
     attempt = Attempt(1, target, Cause.FIRST, 10.001, 10.1, 10.2, 11.0, status)
     attempt.result = Result.OK if error is None else Result.FAILED
     attempt.usage = Usage(input=100, output=50, cached_input=10, reasoning=5)
     attempt.served = served
+    attempt.committed_at = 10.1995 if error is None else None
     known = kind not in {"none", "unlisted"}
     exchange = Exchange("req-1", ask, 10.0, kind=kind, pin=name if known else None, chosen=model if known else None)
     exchange.why = ["pin chat.core", "stable: no variants"]
@@ -52,6 +54,7 @@ def _record(
         ttft_s=0.199,
         overhead_s=0.0003,
         cost_usd=0.000625,
+        charges=tuple(charge(a, 25, 1024) for a in attempts),
     )
     return replace(record, **changes)
 

@@ -5,16 +5,26 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from prometheus_client import Metric
+from prometheus_client import Counter, Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from sidecar.core.facts import Usage
+from sidecar.compose import build
+from sidecar.core.charge import charge
+from sidecar.core.facts import Attempt, Cause, Outcome, Result, Target, Usage, Veto
 from sidecar.core.record import Record
-from sidecar.telemetry.metrics import TABLE, Metrics
+from sidecar.policies.parts import Parts
+from sidecar.settings.load import read_pins
+from sidecar.settings.schema import BreakerSpec
+from sidecar.state import State
+from sidecar.state.ledger import Claim
+from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.table import TABLE
 
 Make = Callable[..., Record]
 MODEL = "gpt-5.4-2025-11-02"
@@ -236,3 +246,120 @@ def test_odd_usage_does_not_break_counting(metrics: Metrics, make: Make) -> None
     record.outcome.winner.usage = Usage()
     record.outcome.winner.first_at = None
     metrics.observe(record)
+
+
+def test_hedges_are_told_by_how_they_ended(metrics: Metrics, make: Make) -> None:
+    def hedged(result: Result, *, won: bool = False, vetoed: bool = False) -> Record:
+        record = make()
+        first = record.outcome.attempts[0]
+        hedge = Attempt(2, first.target, Cause.HEDGE, 10.1, ended_at=10.2, result=result)
+        record.exchange.hedge_after_s = 0.1
+        if vetoed:
+            record.exchange.vetoes = [Veto(2, Cause.HEDGE, "allowance", ())]
+            return record
+        first.result = Result.LOST_HEDGE if won else Result.OK
+        return replace(record, outcome=Outcome((first, hedge), hedge if won else first, None, 200), charges=())
+
+    for record in (
+        hedged(Result.OK, won=True),
+        hedged(Result.FAILED, won=True),  # broke off after its commit
+        hedged(Result.LOST_HEDGE),
+        hedged(Result.FAILED),
+        hedged(Result.CLIENT_GONE),
+        hedged(Result.OK, vetoed=True),
+    ):
+        metrics.observe(record)
+    outcomes = ("won", "lost", "failed", "client_gone", "vetoed")
+    assert [value(metrics, "sidecar_hedges_total", outcome=o) for o in outcomes] == [2, 1, 1, 1, 1]
+
+
+def test_the_cache_and_the_cheaper_model(metrics: Metrics, make: Make) -> None:
+    hit = make(attempted=False, cache="hit", given_usage=Usage(9, 9), cost_usd=0.0)
+    metrics.observe(hit)
+    metrics.observe(make(cache="made up"))
+    cheaper = make()
+    cheaper.exchange.over_budget = True
+    metrics.observe(cheaper)
+    assert value(metrics, "sidecar_cache_requests_total", result="hit") == 1
+    assert value(metrics, "sidecar_cache_requests_total", result="other") == 1
+    assert value(metrics, "sidecar_over_budget_total", pin="chat.core") == 1
+    usage = "gen_ai_client_token_usage_count"
+    assert value(metrics, usage, gen_ai_token_type="input", **GENAI) == 2  # not what was given again
+
+
+def test_the_tokens_of_every_attempt_count(metrics: Metrics, make: Make) -> None:
+    record = make()
+    won = record.outcome.attempts[0]
+    lost = Attempt(2, Target("openai", MODEL), Cause.HEDGE, 10.1, ended_at=10.2, result=Result.LOST_HEDGE)
+    costs = (charge(won, 25, 1024), charge(lost, 25, 1024))
+    metrics.observe(make(outcome=Outcome((won, lost), won, None, 200), charges=costs))
+    usage, unseen = "gen_ai_client_token_usage_sum", GENAI | {"gen_ai_response_model": "none"}
+    assert value(metrics, usage, gen_ai_token_type="output", **GENAI) == 50
+    assert value(metrics, usage, gen_ai_token_type="output", **unseen) == 1024
+
+
+PINS = f"""\
+generation: 1
+unlisted: reject
+models:
+  {MODEL}: {{provider: openai, budget: {{tokens_per_minute: 1000, usd_per_day: 5}}, price: {{input: 1, output: 1}},
+    breaker: {{failures: 1}}}}
+  b-002: {{provider: openai, breaker: {{}}}}
+  c-002: {{provider: openai}}
+pins:
+  chat.core: {{stable: {MODEL}, budget: {{requests_per_minute: 3}}}}
+"""
+
+
+def test_budgets_breakers_and_the_cache_are_read_at_each_look(metrics: Metrics) -> None:
+    pins, state = read_pins(PINS.encode(), "pins.yaml", None), State()
+    build(Parts({}, {"openai": "openai"}, pins, state))
+    metrics.look(state, pins, 0.0)
+    spec = BreakerSpec(failures=1)
+    target = Target("openai", MODEL)
+    state.breakers.enter(target, 1, 0.0)
+    state.breakers.leave(target, 1, "failure", spec, 0.0)
+    claims = [Claim(("model", MODEL), 1, 300, 400, 0.5), Claim(("pin", "chat.core"), 1, 300, 400, 0.5)]
+    state.ledger.reserve(claims, 0.0)
+    state.ledger.reserve(claims, 0.0)
+    assert value(metrics, "sidecar_circuit_state", model=MODEL) == 0  # as it was looked at
+    metrics.look(state, pins, 1.0)
+    assert value(metrics, "sidecar_circuit_state", model=MODEL) == 2
+    assert value(metrics, "sidecar_circuit_state", model="b-002") == 0
+    assert value(metrics, "sidecar_circuit_state", model="c-002") is None
+    metrics.look(state, pins, 20.0)
+    assert value(metrics, "sidecar_circuit_state", model=MODEL) == 1
+    tokens = {"kind": "model", "name": MODEL, "limit": "tokens_per_minute", "scope": "pod"}
+    assert value(metrics, "sidecar_budget_tokens_used", **tokens) == 700
+    assert value(metrics, "sidecar_budget_tokens_limit", **tokens) == 1000
+    assert value(metrics, "sidecar_budget_refused_total", **tokens) == 1
+    usd = tokens | {"limit": "usd_per_day"}
+    assert value(metrics, "sidecar_budget_usd_used", **usd) == 0.5
+    requests = {"kind": "pin", "name": "chat.core", "limit": "requests_per_minute", "scope": "pod"}
+    assert value(metrics, "sidecar_budget_requests_used", **requests) == 1
+    assert value(metrics, "sidecar_cache_bytes") == 0
+    metrics.look(state, read_pins(PINS.replace("breaker: {}", "").encode(), "pins.yaml", None), 20.0)
+    assert value(metrics, "sidecar_circuit_state", model="b-002") is None
+
+
+def test_drills_and_the_fleet(metrics: Metrics) -> None:
+    metrics.drilled("chat.core", MODEL, True, 5.0)
+    metrics.drilled("chat.core", MODEL, False, 9.0)
+    metrics.drilled("gone", MODEL, True, 9.0)
+    metrics.fleet(True)
+    last = "sidecar_drill_last_success_timestamp_seconds"
+    assert value(metrics, last, pin="chat.core", model=MODEL) == 5.0
+    assert value(metrics, last, pin="gone", model=MODEL) is None
+    assert value(metrics, "sidecar_drills_total", result="ok") == 2
+    assert value(metrics, "sidecar_drills_total", result="failed") == 1
+    assert value(metrics, "sidecar_fleet_up") == 1
+    metrics.use([MODEL], ["else"], {})
+    assert value(metrics, last, pin="chat.core", model=MODEL) is None
+
+
+def test_every_metric_is_explained() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "telemetry.md").read_text()
+    for row in TABLE:
+        shown = f"{row.name}_total" if row.kind is Counter else row.name
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| `{shown}`")]
+        assert [f"`{label}`" in line for label in row.labels] == [True] * len(row.labels), shown

@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from sidecar.core.facts import Attempt, Cause, Fault, Outcome, Result, Target
 from sidecar.core.record import Record
 from sidecar.telemetry.spans import MISSING, Tracing, attributes, traces_url
 
@@ -90,6 +92,31 @@ def test_a_failed_request(tracing: Tracing, exported: InMemorySpanExporter, make
     assert span.status.status_code is StatusCode.ERROR
     assert span.parent is None
     assert dict(span.attributes or {})["error.type"] == "overload"
+
+
+def test_attempts_are_events_of_the_span_where_there_was_more_than_one(
+    tracing: Tracing, exported: InMemorySpanExporter, make: Make
+) -> None:
+    record = make()
+    failed = Attempt(1, Target("openai", MODEL), Cause.FIRST, 10.0, ended_at=10.1, status=503, fault=Fault.OVERLOAD)
+    failed.result = Result.FAILED
+    won = Attempt(2, Target("other", "b-002"), Cause.FALLBACK, 10.25, ended_at=11.0, status=200, result=Result.OK)
+    tracing.finish(replace(record, outcome=Outcome((failed, won), won, None, 200)), tracing.child(None)[0])
+    first, second = only(tracing, exported).events
+    assert (first.name, first.timestamp, second.timestamp) == (
+        "sidecar.attempt",
+        1_763_800_000_250_000_000,
+        1_763_800_000_500_000_000,
+    )
+    assert dict(first.attributes or {}) == {
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": MODEL,
+        "sidecar.attempt.cause": "first",
+        "sidecar.attempt.outcome": "failed",
+        "error.type": "overload",
+        "http.response.status_code": 503,
+    }
+    assert dict(second.attributes or {})["gen_ai.request.model"] == "b-002"
 
 
 def test_no_model_and_nothing_sent(make: Make) -> None:

@@ -1,0 +1,81 @@
+"""What stands in the state, as metrics: budgets, breakers, the cache. Read by `look`, shown by the next scrape.
+
+Decides names and labels. A budget's account is a model or a pin of the file in use, so no client can add one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import Counter, Gauge
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from sidecar.core.facts import Target
+from sidecar.settings.pins import Pins
+from sidecar.state import State
+from sidecar.state.ledger import Level
+from sidecar.telemetry.families import Row
+
+CIRCUIT = {"closed": 0, "half_open": 1, "open": 2}
+
+_LABELS = ("kind", "name", "limit", "scope")
+_OF_UNIT = {"tokens": "tokens", "requests": "requests", "usd": "USD"}
+
+
+def unit(limit: str) -> str:
+    """What a limit counts: tokens, requests or usd."""
+    return "usd" if limit.startswith("usd") else "requests" if limit.startswith("requests") else "tokens"
+
+
+def budget_rows() -> tuple[Row, ...]:
+    """`kind` is model or pin, `name` its name, `limit` the key of the pin file, `scope` pod or fleet."""
+    rows = []
+    for name, words in _OF_UNIT.items():
+        used = f"{words} used in this window, with those set aside and with debt; of a fleet's budget by this pod."
+        rows.append(Row(Gauge, f"sidecar_budget_{name}_used", used[0].upper() + used[1:], _LABELS))
+        rows.append(Row(Gauge, f"sidecar_budget_{name}_limit", f"The whole limit, in {words}.", _LABELS))
+    refused = "Reservations that didn't fit: refused requests, and further attempts that weren't launched."
+    rows.append(Row(Counter, "sidecar_budget_refused", refused, _LABELS))
+    return tuple(rows)
+
+
+READ = ("sidecar_cache_bytes", "sidecar_circuit_state", *(row.name for row in budget_rows()))
+"""The metrics that are read of the state."""
+
+
+class Levels:
+    """A collector of what was last looked at."""
+
+    def __init__(self, rows: Mapping[str, Row]) -> None:
+        self._rows = rows
+        self._levels: list[Level] = []
+        self._circuits: dict[str, int] = {}
+        self._cache_bytes = 0
+
+    def look(self, state: State, pins: Pins | None, now: float) -> None:
+        """Read it all. Only models with a breaker have a circuit."""
+        self._levels = list(state.ledger.levels(now))
+        self._cache_bytes = state.answers.bytes_used
+        models = pins.models.values() if pins is not None else ()
+        self._circuits = {
+            m.id: CIRCUIT[state.breakers.state(Target(m.provider, m.id), now)]
+            for m in models
+            if m.source is not None and m.source.breaker is not None
+        }
+
+    def collect(self) -> Iterator[Metric]:
+        """One family for each row, with or without samples."""
+        families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {
+            name: (CounterMetricFamily if row.kind is Counter else GaugeMetricFamily)(name, row.help, labels=row.labels)
+            for name, row in self._rows.items()
+        }
+        families["sidecar_cache_bytes"].add_metric([], self._cache_bytes)
+        for model, value in self._circuits.items():
+            families["sidecar_circuit_state"].add_metric([model], value)
+        for level in self._levels:
+            labels = [*level.account, level.limit, level.scope]
+            what = unit(level.limit)
+            families[f"sidecar_budget_{what}_used"].add_metric(labels, level.used)
+            families[f"sidecar_budget_{what}_limit"].add_metric(labels, level.whole)
+            families["sidecar_budget_refused"].add_metric(labels, level.refused)
+        yield from families.values()
