@@ -19,6 +19,7 @@ from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI, NotFoundError
 
 from demo.processes import Stage
+from demo.trouble import trouble
 
 LOAD_WORKERS = 8
 PROMPT = "Say hello to the tour."
@@ -168,6 +169,15 @@ async def bad_file(stage: Stage, openai: AsyncOpenAI) -> bool:
     return bool(trouble) and served.generation == "8"
 
 
+async def things_go_wrong(stage: Stage, openai: AsyncOpenAI) -> bool:
+    """A model that fails, one that is slow, a question asked twice."""
+    seen = await trouble(openai, stage.provider_port)
+    for what, told, _ in seen:
+        say(f"   {what:<24} -> {told.model}, {told.attempts} attempts, cache {told.cache}, {told.took_ms:.0f} ms")
+        say(f"                  why: {told.why}")
+    return all(good for _, _, good in seen)
+
+
 def next_steps(stage: Stage) -> None:
     say("\nTry it yourself, in another terminal:\n")
     headers = "-H 'content-type: application/json' -H 'x-sidecar-explain: 1'"
@@ -183,7 +193,7 @@ def next_steps(stage: Stage) -> None:
 
 
 async def tour(stage: Stage) -> bool:
-    """The four stops. True if everything went as told."""
+    """The stops. True if everything went as told."""
     openai = AsyncOpenAI(base_url=f"{stage.url}/v1", api_key="demo-key", max_retries=0)
     anthropic = AsyncAnthropic(base_url=stage.url, api_key="demo-key", max_retries=0)
     async with openai, anthropic:
@@ -198,7 +208,9 @@ async def tour(stage: Stage) -> bool:
         swapped = await swap_under_load(stage, openai)
         heading(3, "A pin file with a typo")
         kept = await bad_file(stage, openai)
-    return swapped and kept
+        heading(4, "Models that fail or are slow, and a question asked twice")
+        helped = await things_go_wrong(stage, openai)
+    return swapped and kept and helped
 
 
 def main() -> int:
