@@ -1,4 +1,4 @@
-"""What a provider's error means, whichever dialect it is in: an answer of 400 or more, or an event inside a 200 stream.
+"""What a provider's error means, whichever dialect it is in: an answer of 400 or more, or what stands inside a 200.
 
 Not decided here: what is done about it (policies), how long to wait (`pushback.py`), or what the client is shown (the
 answer, byte for byte).
@@ -10,6 +10,7 @@ retired models, what users report (the sentences stand in tests/dialects/test_fa
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -126,6 +127,8 @@ _UNKNOWN = 500
 
 _STREAM_OPTIONS = re.compile(r"stream_options|include_usage")
 _HTTP = re.compile(r"[45][0-9]{2}")
+_ERROR = re.compile(rb'"error"\s*:\s*[{"]')
+_CONTENT = ("choices", "candidates", "content", "data")
 _LOOKED_AT = 64 * 1024
 
 
@@ -156,6 +159,34 @@ def in_stream(event: bytes, dialect: str) -> Fault:  # noqa: ARG001 - one table 
     """
     said = _said(data(event) or event)
     return _meaning(said.status or _status_by(said.words), said)
+
+
+def in_answer(body: bytes, *, was_read: bool) -> Fault | None:
+    """The fault that a whole answer tells although its status was 2xx; None for all that an SDK could make use of.
+
+    An error in the answer's place is meant as inside a stream; what isn't JSON is half an answer or none. `null` and
+    whatever else is JSON is the provider's own business. `was_read`: its usage was found, so it is known to be JSON.
+    """
+    if was_read and not _ERROR.search(body):
+        return None
+    answer = loads(body)
+    if answer is None and not _is_json(body):
+        return Fault.BROKEN
+    if not isinstance(answer, dict) or not answer.get("error") or any(answer.get(key) for key in _CONTENT):
+        return None
+    said = _said(body)
+    return _meaning(said.status or _status_by(said.words), said)
+
+
+def _is_json(body: bytes) -> bool:
+    """For the SDKs' parser, which takes more than ours: `NaN`, a byte order mark. One too deep for it may be JSON."""
+    try:
+        json.loads(body)
+    except RecursionError:
+        return True
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
 from sidecar.dialects.base import Endpoint
 from sidecar.dialects.meters import loads
 
@@ -38,6 +40,17 @@ def finished_normally(dialect: str, endpoint: Endpoint, body: bytes) -> bool:
             return _filled(answer.get("data"))
         case _:
             return _each(answer.get("choices"), choice_is_normal)
+
+
+def array_finished_normally(endpoint: Endpoint, body: bytes) -> bool:
+    """The same of a stream that came as one array of chunks (Gemini without `alt=sse`), as its meter judges them."""
+    chunks = loads(body)
+    if endpoint.meter is None or not isinstance(chunks, list):
+        return False
+    meter = endpoint.meter()
+    for chunk in chunks:
+        meter.see(b"data: " + orjson.dumps(chunk))
+    return meter.normal
 
 
 def choice_is_normal(choice: dict[str, Any]) -> bool:

@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _protection(pins: Pins, x: Exchange) -> Iterator[tuple[str, str]]:
     """How a call is protected, in the pin file's words: the name's own settings, then its targets'."""
-    pin = pins.pins.get(x.pin) if x.kind == "pin" and x.pin else None
+    pin = pins.pin(x.pin)
     if pin is not None:
         for key in ("hedge", "cache", "budget", "drill", "over_budget"):
             if (value := getattr(pin.source, key)) is not None:

@@ -67,6 +67,7 @@ class Breaker(Policy):
             return True
         target = attempt.target
         if attempt.cause in _EXTRA and self._breakers.state(target, now) != "closed":
+            x.why.append(f"breaker: no {attempt.cause} to {target.model}")
             return False
         return self._breakers.enter(target, id(attempt), now, panic=True)
 

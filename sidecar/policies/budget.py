@@ -73,7 +73,7 @@ class Budget(Policy):
     def admit(self, x: Exchange, now: float) -> Refusal | None:
         if not x.ask.generates or not self._budgets:
             return None
-        pin = self._pin(x)
+        pin = self._pins.pin(x.pin)
         need = self._need(x, x.targets[0], pin, requests=1)
         if not need.claims:
             return None
@@ -100,7 +100,7 @@ class Budget(Policy):
             return True
         if not x.ask.generates or not self._budgets:
             return True
-        pin = self._pin(x)
+        pin = self._pins.pin(x.pin)
         cheaper = x.over_budget and attempt.target == x.targets[0]
         need = self._need(x, attempt.target, None if cheaper else pin, requests=0)
         if not need.claims:
@@ -195,9 +195,6 @@ class Budget(Policy):
         if at[0] in kept and at[1] in kept:
             return int(kept[at[0]]), int(kept[at[1]])
         return self._state.sizes.expected(model, x)
-
-    def _pin(self, x: Exchange) -> Pin | None:
-        return self._pins.pins.get(x.pin) if x.kind == "pin" and x.pin else None
 
     def _cheaper(self, x: Exchange, pin: Pin | None) -> Target | None:
         """The pin's `over_budget` model, if it can take this request."""

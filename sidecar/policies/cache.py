@@ -60,7 +60,8 @@ class Cache(Policy):
 
     def _look(self, x: Exchange, asked: CacheKey, now: float) -> Verdict | None:
         key = entry_key(asked.identity, x.targets[0])
-        flight = self._flights.find(key) if not x.ask.stream else None
+        shared = flight_key(key, x)
+        flight = self._flights.find(shared) if not x.ask.stream else None
         if not asked.refresh:
             stored = self._answers.get(key, asked.ttl_s, now)
             if stored is not None:
@@ -73,7 +74,7 @@ class Cache(Policy):
                 return Follow(flight)
         leads = flight is None and not x.ask.stream
         if leads:
-            self._flights.lead(key, x.id)
+            self._flights.lead(shared, x.id)
         x.cache = "miss"
         x.cache_key = CacheKey(asked.identity, asked.ttl_s, asked.refresh, leads)
         return None
@@ -90,6 +91,16 @@ class Cache(Policy):
             if flight is not None:
                 failed = _SHARED.get(outcome.error or "") if flight.second and outcome.attempts else None
                 self._flights.land(flight, failed if now < x.deadline else None)
+
+
+def flight_key(key: bytes, x: Exchange) -> bytes:
+    """Whose calls it may wait for: of those with its own entry's key, only such as may be answered by the same models.
+
+    The answer of another one's fallback, hedge or `over_budget` model is none for a request that refuses it by a
+    header, or whose pin doesn't name it.
+    """
+    allowed = (x.pin, x.ask.no_fallback, x.ask.no_hedge, *((t.provider, t.model) for t in x.targets))
+    return hashlib.sha256(key + repr(allowed).encode("utf-8", "surrogatepass")).digest()
 
 
 def _as_recorded(x: Exchange) -> Verdict | None:

@@ -47,7 +47,7 @@ class Choice(Policy):
         return cls(parts.pins, dict(parts.default_provider), state.credentials, state.latency)
 
     def admit(self, x: Exchange, now: float) -> Refusal | None:  # noqa: ARG002
-        pin = self._pins.pins.get(x.pin) if x.kind == "pin" and x.pin else None
+        pin = self._pins.pin(x.pin)
         if pin is None or pin.rule is None:
             return None
         addressed = x.ask.provider or self._default.get(x.ask.dialect)

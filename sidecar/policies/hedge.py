@@ -25,7 +25,7 @@ from sidecar.core.facts import Attempt, Cause, Exchange, Fault, Outcome, Result,
 from sidecar.core.policy import Next, Policy
 from sidecar.errors import Refusal
 from sidecar.policies.parts import Parts
-from sidecar.settings.pins import Model, Pin, Pins
+from sidecar.settings.pins import Model, Pins
 from sidecar.settings.schema import HedgeSpec
 from sidecar.state import State
 from sidecar.state.quantiles import Kind
@@ -54,7 +54,7 @@ class Hedge(Policy):
         return cls(parts.pins, parts.state)
 
     def admit(self, x: Exchange, now: float) -> Refusal | None:
-        pin = self._pin(x)
+        pin = self._pins.pin(x.pin)
         if pin is None or pin.source.hedge is None:
             return None
         if x.hedge_after_s is None and self._may(x) and self._takes(x, pin.hedge_model):
@@ -66,7 +66,7 @@ class Hedge(Policy):
         return None
 
     def react(self, x: Exchange, attempt: Attempt, now: float) -> Next | None:
-        pin = self._pin(x)
+        pin = self._pins.pin(x.pin)
         if x.hedge_after_s is None or pin is None or attempt.target != x.targets[0]:
             return None
         if any(a.cause is Cause.HEDGE for a in x.attempts):
@@ -93,9 +93,6 @@ class Hedge(Policy):
     @staticmethod
     def _target(x: Exchange, model: Model | None) -> Target:
         return x.targets[0] if model is None else Target(model.provider, model.id)
-
-    def _pin(self, x: Exchange) -> Pin | None:
-        return self._pins.pins.get(x.pin) if x.kind == "pin" and x.pin else None
 
     def _may(self, x: Exchange) -> bool:
         ask = x.ask

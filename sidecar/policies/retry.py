@@ -4,6 +4,8 @@ The wait doubles from `retry.base` to `retry.max`, with full jitter in its upper
 (Retry-After and its kin), that is the wait, with jitter only upward; longer than `retry.max` is not waited for. The
 caller's own time is the limit of everything: the race drops a retry that would start after the deadline.
 
+A hedge that fails is dropped: what is retried then is the first target, if what it failed with passes by itself.
+
 Not retried: an attempt given up as slow, since the time it left is another target's; money that is gone, a model that
 is gone, a refused credential, and the caller's own faults, which waiting doesn't mend.
 """
@@ -34,12 +36,19 @@ class Retry(Policy):
         return cls(parts.pins)
 
     def react(self, x: Exchange, attempt: Attempt, now: float) -> Next | None:
-        if not (attempt.fault in TRANSIENT and attempt.retryable and x.ask.generates and x.ask.repeatable):
+        if attempt.cause is Cause.HEDGE:
+            first = next((a for a in reversed(x.attempts) if a.target == x.targets[0]), attempt)
+            attempt = first if _passes(first) else attempt
+        if not (_passes(attempt) and x.ask.generates and x.ask.repeatable):
             return None
         tries = self._pins.tries(x.pin)
         before = sum(a.target == attempt.target and a is not attempt for a in x.attempts)
         wait_s = wait(x.id, attempt, before, tries)
         return None if wait_s is None else Next(attempt.target, Cause.RETRY, now + wait_s)
+
+
+def _passes(attempt: Attempt) -> bool:
+    return attempt.fault in TRANSIENT and attempt.retryable
 
 
 def wait(request_id: str, attempt: Attempt, before: int, tries: Tries) -> float | None:

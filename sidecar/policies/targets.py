@@ -49,7 +49,7 @@ class Targets(Policy):
                 return refusal
             first = Target(models[0].provider, models[0].id)
         if x.usable is None:
-            pin = self._pins.pins.get(x.pin) if x.kind == "pin" and x.pin else None
+            pin = self._pins.pin(x.pin)
             others = (pin.over_budget, pin.hedge_model) if pin is not None else ()
             providers = {first.provider, *(m.provider for m in (*models, *others) if m is not None)}
             x.usable = tuple(p for p in sorted(providers) if self._credentials.usable(p, addressed=p == addressed))
@@ -64,7 +64,7 @@ class Targets(Policy):
     def _models(self, x: Exchange, chosen: Model) -> Iterator[Model]:
         """The chosen model, then those that may stand in for it."""
         yield chosen
-        pin = self._pins.pins.get(x.pin) if x.kind == "pin" and x.pin else None
+        pin = self._pins.pin(x.pin)
         if pin is None or x.ask.no_fallback or not x.ask.generates or not x.ask.repeatable:
             return
         seen = {chosen.id}

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable
 
 from sidecar.core.answers import Flight, Stored, entry_key
-from sidecar.dialects.finished import finished_normally
+from sidecar.dialects.finished import array_finished_normally, finished_normally
 from sidecar.dialects.keepable import keepable
 from sidecar.errors import Code, Refusal, RefusedError
 from sidecar.runtime.answer import Answer
@@ -124,11 +124,13 @@ def lead(call: Call, shared: Shared) -> None:
 
 
 def recorder(call: Call, answer: Answer, shared: Shared) -> Recorder | None:
-    """One for a stream that may be kept; None for any other answer."""
+    """One for a stream that may be kept, an array of chunks too (Gemini); None for any other answer."""
     x = call.exchange
-    if x is None or x.cache_key is None or answer.stream is None or answer.response.status != 200:
+    if x is None or x.cache_key is None or not x.ask.stream or answer.response.status != 200:
         return None
-    return Recorder(shared.state.answers.max_entry_bytes)
+    if answer.stream is None and answer.ends is None:
+        return None
+    return Recorder(shared.state.answers.max_entry_bytes, call.held.grow)
 
 
 def keep(call: Call, answer: Answer, shared: Shared) -> None:
@@ -154,12 +156,16 @@ def keep(call: Call, answer: Answer, shared: Shared) -> None:
 
 def keep_stream(call: Call, answer: Answer, copy: Recorder | None, shared: Shared) -> None:
     """All of a stream was sent: keep it, if it ended normally."""
-    if copy is None or answer.stream is None or (body := copy.body) is None:
+    if copy is None or (body := copy.body) is None:
         return
     stream, route = answer.stream, call.route
     assert route is not None
     read_usage(call.dialect, route.endpoint, answer)
-    _put(call, answer, body, shared, normal=stream.meter.normal and stream.error is None)
+    if stream is None:
+        normal = array_finished_normally(route.endpoint, body)
+    else:
+        normal = stream.meter.normal and stream.error is None
+    _put(call, answer, body, shared, normal=normal)
 
 
 def _put(call: Call, answer: Answer, body: bytes, shared: Shared, *, normal: bool) -> Stored:

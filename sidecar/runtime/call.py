@@ -72,11 +72,13 @@ class Call:
         if x is None:
             return headers
         attempts = self.race.attempts if self.race is not None else []
-        if x.pin is not None and x.targets:
-            shown = self.answer or (attempts[-1] if attempts else None)
-            target = shown.target if shown is not None else x.targets[0]
+        if x.pin is not None:
+            shown = self.answer or (attempts[0] if attempts else None)
+            target = shown.target if shown is not None else next(iter(x.targets), None)
+            if target is not None:
+                model = self.stored.model if self.stored is not None else target.model or ""
+                headers.append(("x-sidecar-model", model))
             headers += [
-                ("x-sidecar-model", self.stored.model if self.stored is not None else target.model or ""),
                 ("x-sidecar-pin", x.pin),
                 ("x-sidecar-variant", x.variant),
                 ("x-sidecar-cache", x.cache),

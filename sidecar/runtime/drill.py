@@ -193,6 +193,7 @@ class _Once:
             hold_s=timeouts.total_s,
             deadline=deadline,
             upload_refusal=lambda: None,
+            generates=True,
             streams_json=False,
         )
         race = Race((target,), pipeline.bound(x), attempts=[attempt], max_attempts=1, deadline=deadline, late=False)

@@ -29,7 +29,7 @@ from sidecar.runtime.connector import Dial
 from sidecar.runtime.headers import is_encoded
 from sidecar.runtime.stream import Ends, Stream
 from sidecar.runtime.upstream import AttemptError, Shipment, Upstream, meaning
-from sidecar.runtime.usage import read_usage
+from sidecar.runtime.usage import plain, read_usage
 from sidecar.runtime.watch import ExpiredError, Limit, Patience
 
 HOLD_JSON_BYTES = 8 * 1024 * 1024
@@ -55,6 +55,7 @@ class Plan:
     hold_s: float
     deadline: float
     upload_refusal: Callable[[], Refusal | None]  # what the client did wrong while its body streamed through
+    generates: bool  # the answer is a model's: an error instead of it is a failure, whatever the status
     streams_json: bool  # a JSON answer that is a stream in disguise (Gemini without alt=sse): never held
 
 
@@ -108,6 +109,7 @@ class Driver:
                         self._drop(attempt)
                     case Commit(attempt):
                         self._obey_aborts(commands)
+                        self._hang_up_but(attempt)
                         return self._answers[attempt.number]
                     case Finish(show):
                         return self._shown(show)
@@ -149,6 +151,15 @@ class Driver:
         task = self._tasks.pop(attempt.number, None)
         if task is not None:
             task.cancel()
+        self._hang_up(attempt)
+
+    def _hang_up_but(self, winner: Attempt) -> None:
+        """A failed answer was kept open in case that it would be shown; its stream may still go on."""
+        for attempt in self._race.attempts:
+            if attempt is not winner:
+                self._hang_up(attempt)
+
+    def _hang_up(self, attempt: Attempt) -> None:
         response = self._open.pop(attempt.number, None)
         if response is not None:
             response.close()
@@ -187,8 +198,8 @@ class Driver:
             )
 
     def _failed(self, attempt: Attempt, fault: Fault, message: str) -> Report:
-        """It came to no answer that could be shown."""
-        self._drop(attempt)
+        """It came to no answer that could be shown. Called by the attempt's own task, which must live to tell."""
+        self._hang_up(attempt)
         self._answers.pop(attempt.number, None)
         clients = self._plan.upload_refusal()
         self._refusals[attempt.number] = clients or Refusal(_REFUSALS.get(fault, Code.UNREACHABLE), message)
@@ -238,7 +249,16 @@ class Driver:
             answer.ends = None if is_encoded(answer.response.headers) else Ends(answer.held)
             return Report(answer.attempt)
         read_usage(self._plan.dialect, self._plan.endpoint, answer)
-        return Report(answer.attempt, useful=True)
+        fault = self._fault_inside(answer) if self._plan.generates else None
+        return Report(answer.attempt, fault, useful=fault is None)
+
+    @staticmethod
+    def _fault_inside(answer: Answer) -> Fault | None:
+        response = answer.response
+        body = plain(answer.held, response.headers.get("Content-Encoding", "identity"))
+        if body is None or response.status >= 300:
+            return None
+        return faults.in_answer(body, was_read=answer.attempt.usage is not None)
 
     async def _event_stream(self, answer: Answer, patience: Patience) -> Report:
         """Read events until one is useful; those before it are held while another attempt may still be launched."""
@@ -261,7 +281,7 @@ class Driver:
                 return Report(attempt, useful=True)
             if stream.error is not None:
                 return Report(attempt, faults.in_stream(stream.error, self._plan.dialect.NAME))
-            if not self._race.holding or size > HOLD_EVENTS_BYTES:
+            if not self._race.holding or size > HOLD_EVENTS_BYTES or stream.ended:  # complete, though it says nothing
                 return Report(attempt)
             patience.holding()
 

@@ -160,6 +160,7 @@ class Proxy:
             hold_s=tries.hold_s,
             deadline=x.deadline,
             upload_refusal=lambda: call.upload_refusal,
+            generates=x.ask.generates,
             streams_json=x.ask.stream and route.dialect == "gemini",
         )
         driver = Driver(shared.upstream, race, plan, call.held)

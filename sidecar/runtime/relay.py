@@ -85,7 +85,7 @@ class Relay:
         await reply.write_eof()
 
     async def _bytes(self, watch: Watch) -> None:
-        read, send, ends = self.answer.response.content.readany, self.reply.send, self.answer.ends
+        read, send, ends = self.answer.response.content.readany, self._send, self.answer.ends
         try:
             while chunk := await read():
                 watch.byte()

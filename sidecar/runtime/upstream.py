@@ -10,6 +10,7 @@ import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from time import monotonic
 from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
@@ -29,6 +30,8 @@ READ_BUFFER = 64 * 1024
 RESPONSE_FIELD_BYTES = 16 * 1024
 LARGE_BODY = 1024 * 1024
 PIECE = 64 * 1024
+STALE_S = 2.0
+"""A kept connection that was dead shows it within a round trip. What ends later had been read, and may be billed."""
 SOCKET_KEY = "openai-insecure-api-key."
 """A WebSocket's subprotocol by which OpenAI takes a key from browsers: a credential like any other."""
 
@@ -129,6 +132,7 @@ class Upstream:
             if shipment.content_length is not None:
                 headers["Content-Length"] = str(shipment.content_length)
             data = body
+        begun = monotonic()
         try:
             response = await self._session.request(
                 shipment.method,
@@ -141,7 +145,8 @@ class Upstream:
                 timeout=aiohttp.ClientTimeout(total=None, connect=connect_s, sock_read=None),
             )
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
-            raise meaning(exc, provider, reused=dial.reused and isinstance(body, bytes | None)) from exc
+            unread = dial.reused and isinstance(body, bytes | None) and monotonic() - begun < STALE_S
+            raise meaning(exc, provider, reused=unread) from exc
         if response.status < 200:  # aiohttp waits for the final answer, so this is an unasked 101, or no status at all
             response.close()
             raise AttemptError(Fault.BROKEN, f"Provider {provider} sent a status that is no answer.")

@@ -124,7 +124,8 @@ of bytes. A `*` in a section's name stands for a name of your own. Paths are rel
 
 _FLAGS = """
 Three settings can be given at start instead, and then beat the file: `--listen` or `SIDECAR_LISTEN`,
-`--admin-listen` or `SIDECAR_ADMIN_LISTEN`, `--pins` or `SIDECAR_PINS`.
+`--admin-listen` or `SIDECAR_ADMIN_LISTEN`, `--pins` or `SIDECAR_PINS`. `--exact-tokens` or
+`SIDECAR_EXACT_TOKENS=1` counts the tokens of OpenAI models' requests instead of estimating them (extra `tokens`).
 """
 
 

@@ -124,6 +124,14 @@ def check_limits(report: Report, path: Path, spec: DefaultsSpec | PinSpec | Mode
         report.error((*path, "retry", "base"), said, "swap the two")
     if isinstance(spec, PinSpec) and spec.drill is not None and not spec.fallback:
         report.warn((*path, "drill"), "there is no `fallback` to drill", "add `fallback: […]`, or remove the drill")
+    if isinstance(spec, PinSpec) and spec.over_budget is not None and {spec.over_budget} == _models_of(spec):
+        said = f"`{spec.over_budget}` is the model whose budget it would stand in for"
+        report.warn((*path, "over_budget"), said, "name a cheaper model, or remove it")
+
+
+def _models_of(spec: PinSpec) -> set[str | None]:
+    """What the pin means, whoever asks; None where a policy chooses."""
+    return {spec.stable, *(variant.model for variant in (spec.variants or {}).values())}
 
 
 def check_usd(report: Report, path: Path, spec: PinSpec, models: Iterable[Model]) -> None:

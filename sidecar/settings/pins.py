@@ -153,14 +153,18 @@ class Pins:
     path: str
     defaults: DefaultsSpec = field(default_factory=DefaultsSpec, repr=False)
 
+    def pin(self, name: str | None) -> Pin | None:
+        """The pin of that name; None for an alias, an id, or no name. A pin shares its name with neither."""
+        return self.pins.get(name) if name is not None else None
+
     def tries(self, pin: str | None) -> Tries:
         """What a request under that name may do; the file's `defaults` where the name is no pin."""
-        found = self.pins.get(pin) if pin is not None else None
+        found = self.pin(pin)
         return found.tries if found is not None else self.defaults_tries
 
     def timeouts(self, pin: str | None) -> Timeouts:
         """The time limits of a request under that name; the file's `defaults` where the name is no pin."""
-        found = self.pins.get(pin) if pin is not None else None
+        found = self.pin(pin)
         return found.timeouts if found is not None else self.defaults_timeouts
 
     @property

@@ -1,4 +1,5 @@
-"""Which changes of a pin file may hurt: smaller windows, higher prices, models that move or retire, units that move.
+"""Which changes of a pin file may hurt: smaller windows, higher prices, models that move or retire, units that move,
+limits that refuse calls or stand no longer, protection that goes.
 
 Decides: what is worth a `risk: …` line. Does not decide: whether the swap happens; risks never refuse one.
 """
@@ -8,7 +9,9 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 
+from sidecar.settings.pincheck import BUDGET_LIMITS
 from sidecar.settings.pins import Model, Pin
+from sidecar.settings.schema import BudgetSpec
 
 SOON_DAYS = 30
 
@@ -20,7 +23,7 @@ def model_risks(old: Model | None, new: Model, day: datetime.date) -> Iterator[s
     if new.retires is not None and new.retires <= day + datetime.timedelta(days=SOON_DAYS):
         yield f"risk: model {new.id}: {_retires(new.retires, day)}"
     if old is not None:
-        yield from (f"risk: model {new.id}: {text}" for text in _worse(old, new))
+        yield from (f"risk: model {new.id}: {text}" for text in (*_worse(old, new), *_unprotected(old, new)))
     if new.floating and not (old is not None and old.floating):
         yield f"risk: model {new.id}: floating, the provider may change it at any time"
 
@@ -37,6 +40,13 @@ def pin_risks(old: Pin | None, new: Pin, day: datetime.date) -> Iterator[str]:
     for arm in new.arms:
         if starts.get(arm.name, arm.start) != arm.start:
             yield f"risk: {new.name}: {arm.name} starts elsewhere, so units move between arms"
+    if old.source == new.source:
+        return
+    yield from (f"risk: {new.name}: {text}" for text in _limits(old.source.budget, new.source.budget))
+    if old.fallback and not new.fallback:
+        yield f"risk: {new.name}: nothing stands in for its model any more"
+    if _repeats(new) and not _repeats(old):
+        yield f"risk: {new.name}: answers that were made by chance are given again"
 
 
 def _moves(old: Pin, new: Pin) -> Iterator[tuple[str, Model, Model]]:
@@ -78,6 +88,31 @@ def _worse(old: Model, new: Model) -> Iterator[str]:
         yield f"latency {_higher(old.latency_ms, new.latency_ms)}, {old.latency_ms:g} → {new.latency_ms:g} ms"
     if old.provider != new.provider:
         yield f"another provider, {old.provider} → {new.provider}"
+
+
+def _unprotected(old: Model, new: Model) -> Iterator[str]:
+    """Limits and breaker of a model."""
+    if old.source is None or new.source is None:
+        return
+    yield from _limits(old.source.budget, new.source.budget)
+    if old.source.breaker is not None and new.source.breaker is None:
+        yield "no breaker any more: it is asked however often it fails"
+
+
+def _limits(old: BudgetSpec | None, new: BudgetSpec | None) -> Iterator[str]:
+    """Limits that refuse more than before, or nothing any more."""
+    for limit in BUDGET_LIMITS:
+        was, now = getattr(old, limit, None), getattr(new, limit, None)
+        if was is not None and now is None:
+            yield f"nothing limits its {limit} any more"
+        elif now is not None and (was is None or now < was):
+            yield f"calls over {now:.10g} {limit} are refused from now on"
+    if old is not None and new is not None and (old.scope, new.scope) == ("fleet", "pod"):
+        yield "each pod may use the whole budget from now on"
+
+
+def _repeats(pin: Pin) -> bool:
+    return pin.source.cache is not None and pin.source.cache.always
 
 
 def _higher(was: float, now: float) -> str:

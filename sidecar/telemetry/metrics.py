@@ -184,7 +184,7 @@ class Metrics:
         """Count one finished request."""
         x, outcome = record.exchange, record.outcome
         winner, error = outcome.winner, outcome.error
-        target = winner.target if winner is not None else x.targets[0] if x.targets else None
+        target = winner.target if winner is not None else record.given or (x.targets[0] if x.targets else None)
         model = self._model(target.model) if target is not None else NONE
         pin = self._name(x)
         ours = error in _CODES

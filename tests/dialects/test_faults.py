@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.facts import Fault
-from sidecar.dialects.faults import classify, in_stream
+from sidecar.dialects.faults import classify, in_answer, in_stream
 
 
 def openai(code: str | None, kind: str = "invalid_request_error", message: str = "m") -> bytes:
@@ -222,3 +222,37 @@ def test_errors_inside_a_stream(raw: bytes, dialect: str, fault: Fault) -> None:
 def test_nonsense_is_a_fault_of_some_kind(body: bytes, status: int, dialect: str) -> None:
     assert isinstance(classify(status, {}, body, dialect), Fault)
     assert isinstance(in_stream(b"data: " + body, dialect), Fault)
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (openai(None, "server_error"), Fault.OVERLOAD),
+        (openai("rate_limit_exceeded"), Fault.RATE_LIMIT),
+        (openai("insufficient_quota"), Fault.QUOTA),
+        (anthropic("overloaded_error"), Fault.OVERLOAD),
+        (anthropic("invalid_request_error"), Fault.CALLER),
+        (gemini(503, "UNAVAILABLE"), Fault.OVERLOAD),
+        (b'{"status":"failed","error":{"code":"server_error","message":"m"},"output":[]}', Fault.OVERLOAD),
+        (b'{"status":"failed","error":{"code":"invalid_prompt","message":"m"},"output":[]}', Fault.CALLER),
+        (b'{"error":"text"}', Fault.OVERLOAD),
+        (b"", Fault.BROKEN),
+        (b'{"choices":[{"index":0,"mess', Fault.BROKEN),
+        (b"<html>", Fault.BROKEN),
+        (b'{"status":"completed","error":null,"output":[]}', None),
+        (b'{"choices":[{"message":{"content":"\\"error\\": {}"}}]}', None),
+        (b'{"choices":[{"index":0}],"error":{"message":"m"}}', None),
+        (b'{"value":NaN}', None),
+        (b"null", None),
+        (b"[" * 100_000, None),  # nobody can tell
+    ],
+)
+def test_errors_in_the_place_of_a_whole_answer(body: bytes, fault: Fault | None) -> None:
+    assert in_answer(body, was_read=False) is fault
+    if fault is not Fault.BROKEN:
+        assert in_answer(body, was_read=True) is fault
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_a_whole_answer_of_nonsense_raises_nothing(body: bytes, was_read: bool) -> None:
+    assert in_answer(body, was_read=was_read) in {*Fault, None}

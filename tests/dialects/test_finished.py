@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sidecar.dialects import registry
 from sidecar.dialects.base import Endpoint
-from sidecar.dialects.finished import finished_normally
+from sidecar.dialects.finished import array_finished_normally, finished_normally
 from sidecar.dialects.sse import Splitter
 from tests.dialects import streams
 
@@ -201,6 +201,20 @@ def test_gemini_streams() -> None:
     assert not normal("gemini stream", gemini("SAFETY"))
     assert not normal("gemini stream", {"promptFeedback": {"blockReason": "OTHER"}})
     assert not normal("gemini stream", gemini("STOP"), {"error": {"code": 503}})
+
+
+def test_gemini_streams_that_came_as_an_array() -> None:
+    _, found = endpoint("gemini stream")
+    for chunks, good in (
+        ([gemini(None), gemini("STOP")], True),
+        ([gemini(None, None), gemini("STOP")], False),
+        ([gemini("STOP"), {"error": {"code": 503}}], False),
+        ([], False),
+        (gemini("STOP"), False),
+    ):
+        assert array_finished_normally(found, json.dumps(chunks).encode()) is good
+    assert not array_finished_normally(found, json.dumps([gemini("STOP")]).encode()[:-1]), "cut off"
+    assert not array_finished_normally(endpoint("gemini")[1], b"[]"), "it never streams"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from sidecar.dialects import registry
-from sidecar.dialects.identity import IGNORED, canonical_body, counts, varies_beyond
+from sidecar.dialects.identity import IGNORED, MOST_BYTES, canonical_body, counts, varies_beyond
 from tests.dialects.test_reading import FORM, draft, form
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
@@ -271,3 +271,10 @@ def test_vary() -> None:
     assert varies_beyond(["accept, x-experiment"])
     assert counts("anthropic-anything-new")
     assert not counts("x-goog-api-client")
+
+
+def test_a_huge_body_has_no_identity() -> None:
+    """Working it out would hold up everybody else."""
+    words = "x" * MOST_BYTES
+    assert identity(body={"model": "m", "messages": [{"role": "user", "content": words}]}) is None
+    assert identity(body={"model": "m", "messages": [{"role": "user", "content": words[:-200]}]}) is not None

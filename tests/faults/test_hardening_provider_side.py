@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from sidecar.runtime import upstream
 from sidecar.runtime.connector import Dial
 from sidecar.runtime.upstream import Shipment
 from tests.faults import wire
@@ -79,6 +80,19 @@ async def test_a_dead_reused_connection_does_not_fail_a_post(stage: Stage, how: 
     assert [seen.connection for seen in stage.upstream.seen] == [1, 1, 2]
     event = await stage.running.event(count=2)
     assert [(a["cause"], a["fault"]) for a in event["attempts"]] == [("first", "stale"), ("resend", None)]
+
+
+async def test_a_reused_connection_that_dies_over_a_call_was_not_dead_before(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider that had read the request may bill it: a retry like any other, and nothing is given back."""
+    monkeypatch.setattr(upstream, "STALE_S", 0.05)
+    await stage.chat()
+    stage.upstream.says(0.1, Step.RST)
+    assert (await stage.chat("chat.tried")).status == 200
+    first, second = (await stage.running.event(count=2))["attempts"]
+    assert (first["fault"], second["cause"]) == ("broken", "retry")
+    assert first["tokens"]["prompt"] > 0
 
 
 async def test_a_connection_that_died_while_idle_is_not_used(stage: Stage) -> None:

@@ -137,6 +137,34 @@ async def test_odd_answers_pass_byte_for_byte(stage: Stage, name: str) -> None:
     assert len(stage.upstream.seen) == 1
 
 
+INSIDE = {
+    "54 no JSON": b"{nope",
+    "54 nothing": b"",
+    "54 half of it": JSON[:-5],
+    "an error": b'{"error":{"message":"overloaded","type":"server_error","code":null}}',
+}
+"""No answer, though the status says 200."""
+
+
+@pytest.mark.parametrize("name", INSIDE)
+async def test_an_error_inside_a_whole_answer_is_asked_for_again(stage: Stage, name: str) -> None:
+    bad = framed(b"200 OK", INSIDE[name], APP)
+    stage.upstream.says(bad)
+    answer = await stage.chat("chat.tried")
+    assert (answer.status, answer.body, answer.get("x-sidecar-attempts")) == (200, JSON, "2")
+    for _ in range(3):
+        stage.upstream.says(bad)
+    answer = await stage.chat("chat.tried")
+    assert (answer.status, answer.body, answer.get("x-sidecar-attempts")) == (200, INSIDE[name], "3")
+
+
+async def test_one_that_an_sdk_can_use_is_not(stage: Stage) -> None:
+    odd = b'{"error":{"message":"a part is missing"},"choices":[{"index":0}],"logprob":NaN}'
+    stage.upstream.says(framed(b"200 OK", odd, APP))
+    answer = await stage.chat("chat.tried")
+    assert (answer.status, answer.body, answer.get("x-sidecar-attempts")) == (200, odd, "1")
+
+
 CALLERS = [400, 401, 403, 404, 409, 413, 422]
 PASSING_BY = [408, 429, 500, 502, 503, 504, 529]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import time
@@ -136,6 +137,18 @@ async def test_63_an_error_first_in_a_200_is_a_failure_like_any_other(stage: Sta
     assert (answer.status, answer.body, answer.get("x-sidecar-attempts")) == (200, WHOLE + DONE, "2")
 
 
+async def test_63_once_another_answers_the_failed_one_is_hung_up_on(stage: Stage) -> None:
+    """It was kept open until then, since it might have been shown."""
+    stage.upstream.says(*stream(OVERLOADED, Step.HANG, last=False))
+    stage.upstream.says(*stream(delta(), 3.0, delta("", "stop"), DONE))
+    asking = asyncio.create_task(stage.chat("chat.tried", stream=True))
+    await until(lambda: len(stage.upstream.seen) == 2)
+    async with asyncio.timeout(2):
+        await stage.upstream.seen[0].gone.wait()
+    assert not asking.done()
+    asking.cancel()
+
+
 async def test_63_three_times_the_last_of_them_is_shown(stage: Stage) -> None:
     errors = [OVERLOADED.replace(b'"overloaded"', b'"overloaded %d"' % number) for number in range(3)]
     for error in errors:
@@ -174,6 +187,14 @@ async def test_unusual_streams_pass_byte_for_byte(stage: Stage, name: str) -> No
     stage.upstream.says(*stream(*UNUSUAL[name]))
     answer = await stage.chat(stream=True)
     assert (answer.status, answer.body, answer.complete) == (200, b"".join(UNUSUAL[name]), True)
+
+
+@pytest.mark.parametrize("pieces", [(DONE,), (ROLE, DONE), (ROLE + DONE,)])
+async def test_65_one_that_is_complete_without_a_word_is_no_failure(stage: Stage, pieces: tuple[bytes, ...]) -> None:
+    stage.upstream.says(*stream(*pieces))
+    answer = await stage.chat("chat.tried", stream=True)
+    assert (answer.status, answer.body, answer.complete) == (200, b"".join(pieces), True)
+    assert answer.get("x-sidecar-attempts") == "1"
 
 
 async def test_65_our_usage_chunk_is_taken_out_and_nothing_else(stage: Stage) -> None:

@@ -31,8 +31,13 @@ STORED = Stored(
     provider="openai",
     model="gpt-a",
     usage=Usage(input=3, output=4, cached_input=1),
-    stored_at=time.monotonic(),
+    stored_at=0.0,
 )
+
+
+def fresh() -> Stored:
+    """As if it had just come: the suite may have run for longer than an entry lives."""
+    return replace(STORED, stored_at=time.monotonic())
 
 
 def entry(stored: Stored = STORED) -> bytes:
@@ -86,7 +91,7 @@ async def test_put_and_found(store: Server) -> None:
     async with tier(f"unix://{store.path}") as cache:
         assert await cache.find(KEY, 60) is None, "not connected yet: nobody waits for that"
         await until(lambda: cache._open)
-        cache.put(KEY, STORED, 60)
+        cache.put(KEY, fresh(), 60)
         await until(lambda: store.client().exists(place(KEY)))
         found = await cache.find(KEY, 60)
         assert found is not None
@@ -98,7 +103,7 @@ async def test_put_and_found(store: Server) -> None:
 async def test_more_at_once_than_connections_are_misses(store: Server) -> None:
     async with tier(f"unix://{store.path}") as cache:
         await until(lambda: cache._open)
-        cache.put(KEY, STORED, 60)
+        cache.put(KEY, fresh(), 60)
         await until(lambda: store.client().exists(place(KEY)))
         found = await asyncio.gather(*(cache.find(KEY, 60) for _ in range(4 * LINKS)))
         assert sum(stored is not None for stored in found) == LINKS
@@ -109,7 +114,7 @@ async def test_a_cancelled_question_leaves_no_answer_behind(store: Server) -> No
     """Else the next one would read it as its own."""
     async with tier(f"unix://{store.path}") as cache:
         await until(lambda: cache._open)
-        cache.put(KEY, STORED, 60)
+        cache.put(KEY, fresh(), 60)
         await until(lambda: store.client().exists(place(KEY)))
         for _ in range(3 * LINKS):
             task = asyncio.create_task(cache.find(KEY, 60))
@@ -189,8 +194,8 @@ async def test_a_late_server_costs_few_requests_a_deadline_each(store: Server, d
 
 async def test_what_can_not_be_written_is_dropped_and_counted(store: Server) -> None:
     async with tier(f"unix://{store.path}") as cache:
-        large = replace(STORED, body=bytes(900_000))
-        cache.put(KEY, replace(STORED, body=bytes(MAX_BYTES)), 60)
+        large = replace(fresh(), body=bytes(900_000))
+        cache.put(KEY, replace(fresh(), body=bytes(MAX_BYTES)), 60)
         assert cache.dropped == 1
         for n in range(20):
             cache.put(bytes([n]) * 32, large, 60)
@@ -203,11 +208,11 @@ async def test_a_full_server_may_still_be_read(store: Server) -> None:
     client = store.client()
     async with tier(f"unix://{store.path}") as cache:
         await until(lambda: cache._open)
-        cache.put(KEY, STORED, 60)
+        cache.put(KEY, fresh(), 60)
         await until(lambda: client.exists(place(KEY)))
         client.config_set("maxmemory", 1)
         try:
-            cache.put(bytes(32), STORED, 60)
+            cache.put(bytes(32), fresh(), 60)
             await until(lambda: cache.dropped == 1)
             assert await cache.find(KEY, 60) is not None
         finally:

@@ -158,6 +158,13 @@ def test_which_further_attempts_a_tripped_target_gets(bench: Bench, cause: Cause
     assert bench.attempt(A, Fault.CALLER, 10, cause=cause)
 
 
+def test_a_veto_says_why(bench: Bench) -> None:
+    bench.trip(A, 0)
+    x = Exchange("r", Ask("openai", generates=True), 0, targets=(C,))
+    assert not bench.policy.enter(x, Attempt(2, A, Cause.HEDGE, 1), 1)
+    assert x.why == ["breaker: no hedge to a-2026-01-01"]
+
+
 def test_a_retry_may_lie_beyond_the_pause_that_was_asked_for(bench: Bench) -> None:
     assert bench.attempt(A, Fault.RATE_LIMIT, 0, retry_after_s=5)
     assert not bench.attempt(A, None, 4, cause=Cause.RETRY)

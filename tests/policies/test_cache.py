@@ -27,6 +27,7 @@ pins:
   other: {stable: n-2026-01-01, cache: {ttl: 60s}}
   always: {stable: m-2026-01-01, cache: {ttl: 60s, always: true}}
   plain: {stable: m-2026-01-01}
+  falls: {stable: m-2026-01-01, fallback: [n-2026-01-01], cache: {ttl: 60s}}
 """
 TARGET = Target("openai", "m-2026-01-01")
 
@@ -166,6 +167,16 @@ def test_refresh_does_not_wait_for_others(bench: Bench) -> None:
     assert not x.cache_key.leads
     bench.settle(x)
     assert len(bench.state.flights) == 1, "the flight of another is not its to end"
+
+
+def test_nobody_waits_for_a_call_that_may_end_at_a_model_which_it_must_not_get(bench: Bench) -> None:
+    bench.ask("falls")
+    strict = {"no_fallback": True}
+    assert bench.ask("falls", **strict)[0].cache == "miss", "x-sidecar-fallback: off"
+    assert bench.ask("falls", **strict)[0].cache == "coalesced", "both refuse it"
+    assert bench.ask("falls", no_hedge=True)[0].cache == "miss", "x-sidecar-hedge: off"
+    assert bench.ask("kept")[0].cache == "miss", "another pin, without that fallback"
+    assert bench.ask("falls")[0].cache == "coalesced"
 
 
 def test_streams_are_kept_but_never_shared_while_under_way(bench: Bench) -> None:

@@ -64,3 +64,23 @@ def test_waits_grow_within_bounds_and_jitter_goes_only_upward_from_what_was_aske
     else:
         full = min(8.0, 0.2 * 2**before)
         assert full / 2 <= seconds <= full
+
+
+@pytest.mark.parametrize(
+    ("failed", "fault", "again"),
+    [
+        (Fault.OVERLOAD, Fault.MODEL_GONE, TARGET),
+        (Fault.OVERLOAD, Fault.QUOTA, TARGET),
+        (Fault.OVERLOAD, Fault.OVERLOAD, TARGET),
+        (Fault.QUOTA, Fault.OVERLOAD, Target("openai", "other")),
+        (Fault.QUOTA, Fault.MODEL_GONE, None),
+    ],
+)
+def test_a_hedge_that_failed_does_not_cost_the_first_target_its_retry(
+    failed: Fault, fault: Fault, again: Target | None
+) -> None:
+    first = Attempt(1, TARGET, Cause.FIRST, 0.0, fault=failed)
+    hedge = Attempt(2, Target("openai", "other"), Cause.HEDGE, 1.0, fault=fault)
+    x = Exchange("r", Ask("openai", generates=True), 0.0, pin="chat", targets=(TARGET,), attempts=[first, hedge])
+    proposal = Retry(PINS).react(x, hedge, 10.0)
+    assert (proposal and proposal.target) == again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import socket
@@ -166,3 +167,18 @@ def test_an_unusable_pin_file_is_no_reason_to_end(base_url: str, tmp_path: Path)
         (tmp_path / "pins.yaml").write_text(PINS)
         wait(lambda: ready(process) == 200)
         assert chat(process).status == 200
+
+
+@pytest.mark.parametrize("how", ["flag", "variable", "off"])
+def test_exact_tokens_are_counted_where_that_is_asked_for(how: str, base_url: str, tmp_path: Path) -> None:
+    """The same word a thousand times: one token each, though it has ten bytes."""
+    words = ["--exact-tokens"] if how == "flag" else []
+    env = {"SIDECAR_EXACT_TOKENS": "1"} if how == "variable" else {}
+    pins = PINS.replace("gpt-a-2026-01-01: {", "gpt-5.4-2025-11-02: {context: 128000, ").replace(
+        "gpt-a-2026-01-01}", "gpt-5.4-2025-11-02}"
+    )
+    with serve(tmp_path, base_url, *words, env=env, pins=pins) as process:
+        assert chat(process, messages=[{"role": "user", "content": " including" * 1000}]).status == 200
+        lines = wait(lambda: [li for li in (tmp_path / "events.jsonl").read_text().splitlines() if '"request"' in li])
+        (tokens,) = json.loads(lines[0])["inputs"]["sizes"].values()
+        assert tokens == (pytest.approx(2521, abs=30) if how == "off" else pytest.approx(1007, abs=5))

@@ -66,6 +66,7 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "gemini": ("/v1beta/models/gemini:generateContent", GEMINI),
     "gemini, streamed": ("/v1beta/models/gemini:streamGenerateContent?alt=sse", GEMINI),
+    "gemini, streamed as an array": ("/v1beta/models/gemini:streamGenerateContent", GEMINI),
     "by chance, always": ("/v1/chat/completions", {"model": "always", "messages": TURNS}),
 }
 
@@ -403,6 +404,30 @@ async def test_a_leader_s_fallback_is_named_and_kept_as_what_it_is(
     assert ((await leader).cache, follower.cache) == ("miss", "coalesced")
     assert follower.headers["x-sidecar-model"] == "gpt-5.5-2026-01-15"
     assert (await ask(client, "/v1/chat/completions", body)).cache == "miss", "it is no answer of the stable model"
+
+
+async def test_who_refuses_a_fallback_does_not_wait_for_one(
+    running: Running, client: aiohttp.ClientSession, provider: FakeProvider
+) -> None:
+    provider.script([{"match": {"model": "gpt-5.4-*"}, "fault": "delay=300ms; status=404; code=model_not_found"}])
+    body = CHAT | {"model": "falls"}
+    leader = asyncio.create_task(ask(client, "/v1/chat/completions", body))
+    await until(lambda: len(flights(running)) == 1)
+    alone = await ask(client, "/v1/chat/completions", body, x_sidecar_fallback="off")
+    assert (alone.status, alone.headers["x-sidecar-model"]) == (404, "gpt-5.4-2025-11-02")
+    assert (await leader).headers["x-sidecar-model"] == "gpt-5.5-2026-01-15"
+
+
+async def test_a_stream_is_not_copied_beyond_what_may_be_held(
+    running: Running, client: aiohttp.ClientSession, provider: FakeProvider
+) -> None:
+    shared = running.lifecycle.shared
+    shared.buffers.limit = 400  # the request, and a few of its answer's pieces
+    for _ in range(2):
+        got = await ask(client, "/v1/chat/completions", CHAT | {"stream": True})
+        assert (got.status, got.cache, got.body[-8:]) == (200, "miss", b"[DONE]\n\n")
+        await until(lambda: shared.buffers.used == 0)
+    assert len(provider.ledger.requests) == 2
 
 
 async def test_streams_at_once_each_make_their_own_call(client: aiohttp.ClientSession, provider: FakeProvider) -> None:

@@ -90,6 +90,17 @@ async def test_it_works(provider: FakeProvider, tmp_path: Path, monkeypatch: pyt
     assert running.events() == [], "no request of anybody's"
 
 
+@pytest.mark.parametrize("fault", ["error=0", "eof=0"], ids=["an error", "nothing"])
+async def test_a_200_without_an_answer_does_not_work(
+    provider: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    provider.script([{"match": {"model": SPARE}, "fault": fault}])
+    async with site(tmp_path, provider, pins(), monkeypatch) as running:
+        event = await running.event(0, kind="drill")
+    assert (event["success"], event["status"]) == (False, 200)
+    assert event["fault"] is not None
+
+
 async def test_again_and_again(provider: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with site(tmp_path, provider, pins(), monkeypatch) as running:
         await running.event(kind="drill", count=3)

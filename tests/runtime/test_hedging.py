@@ -26,6 +26,7 @@ pins:
   other: {{stable: {SLOW}, hedge: {{model: {QUICK}, after: 50ms}}}}
   same: {{stable: {SLOW}, hedge: {{after: 50ms}}}}
   two: {{stable: {SLOW}, hedge: {{model: {QUICK}, after: 50ms}}, fallback: [{THIRD}], max_attempts: 2}}
+  hasty: {{stable: {SLOW}, hedge: {{model: {QUICK}, after: 50ms}}, timeouts: {{first_event: 300ms}}}}
   never: {{stable: {SLOW}, hedge: {{model: {QUICK}, after: 50ms}}, extra_load: {{burst: 0}}}}
 """
 
@@ -106,6 +107,38 @@ async def test_a_primary_that_fails_early_launches_it_at_once(hedged: Running, p
     assert answer.headers["x-sidecar-model"] == QUICK
     event = await hedged.event()
     assert outcomes(event) == [(SLOW, "first", "failed"), (QUICK, "hedge", "ok")]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("fault", ["cut=headers", "delay=100ms;cut=headers", "delay=100ms;cut=0", "delay=100ms;eof=0"])
+async def test_a_primary_that_breaks_off_leaves_it_to_the_hedge(
+    hedged: Running, provider: FakeProvider, fault: str, stream: bool
+) -> None:
+    """At once, or while the hedge is under way: no answer came of it that could be shown."""
+    provider.script([{"match": {"model": SLOW}, "fault": fault}, {"match": {"model": QUICK}, "fault": "first=100ms"}])
+    answer, text = await chat(hedged, "other", stream=stream)
+    assert (answer.status, answer.headers["x-sidecar-model"]) == (200, QUICK)
+    assert QUICK in text
+    event = await hedged.event()
+    assert outcomes(event) == [(SLOW, "first", "failed"), (QUICK, "hedge", "ok")]
+    assert event["attempts"][0]["fault"] == "broken"
+
+
+async def test_both_break_off(hedged: Running, provider: FakeProvider) -> None:
+    provider.script([{"fault": "delay=100ms;cut=headers"}])
+    answer, _ = await chat(hedged, "other")
+    assert (answer.status, answer.headers["x-sidecar-error"]) == (502, "sidecar_upstream_unreachable")
+    assert [a["outcome"] for a in (await hedged.event())["attempts"]] == ["failed"] * 3
+
+
+async def test_neither_comes_to_anything_in_time(hedged: Running, provider: FakeProvider) -> None:
+    provider.script([{"fault": "stall=0"}])
+    began = time.monotonic()
+    answer, _ = await chat(hedged, "hasty")
+    assert (answer.status, answer.headers["x-sidecar-error"]) == (504, "sidecar_upstream_timeout")
+    assert time.monotonic() - began < 3
+    assert {a["fault"] for a in (await hedged.event())["attempts"]} == {"timeout"}
+    await until(lambda: provider.ledger.open == 0)
 
 
 async def test_to_the_same_model(hedged: Running, provider: FakeProvider) -> None:

@@ -133,6 +133,7 @@ WARNINGS = [
     ("policy without a fit", "pins:\n  x: {policy: {min_context: 1001}}", 12, "pins.x.policy", "no catalogued model fits"),
     ("policy, wrong place", "pins:\n  x: {policy: {min_context: 1000}, providers: [eu]}", 12, "pins.x.policy", "no catalogued model fits"),
     ("a drill of nothing", "pins:\n  x: {stable: a-2026-01-01, drill: {every: 6h}}", 12, "pins.x.drill", "no `fallback` to drill"),
+    ("over budget at itself", "pins:\n  x: {stable: a-2026-01-01, over_budget: a-2026-01-01}", 12, "pins.x.over_budget", "is the model whose budget"),
     ("policy, price unknown", "pins:\n  x: {policy: {max_price: {input: 0.5}}}", 12, "pins.x.policy", "no catalogued model fits"),
 ]  # fmt: skip
 

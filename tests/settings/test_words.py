@@ -7,6 +7,7 @@ from datetime import date
 
 import pytest
 
+from sidecar.settings.load import read_pins
 from sidecar.settings.words import changes
 
 DAY = date(2026, 11, 23)
@@ -52,6 +53,9 @@ CASES = [
     ("floating new", ("  c-latest:", "  d-latest: {provider: openai, floating: true}\n  c-latest:"), ["model d-latest: added, at openai", "risk: model d-latest: floating, the provider may change it at any time"]),
     ("salt", ("x: {", "x: {salt: s3cret, "), ["x: salt changed", "risk: x: a new salt deals all units anew"]),
     ("cache", ("  y: {", "  y: {cache: {ttl: 1h}, "), ["y: cache set to {ttl: 1h, always: false}"]),
+    ("always", ("  y: {", "  y: {cache: {ttl: 1h, always: true}, "), ["y: cache set to {ttl: 1h, always: true}", "risk: y: answers that were made by chance are given again"]),
+    ("no fallback", (", fallback: [b-2026-01-01, c-latest]", ""), ["x: fallback b-2026-01-01, c-latest → none", "risk: x: nothing stands in for its model any more"]),
+    ("a budget", ("  y: {", "  y: {budget: {usd_per_day: 2.5}, "), ["y: budget set to {scope: pod, usd_per_day: 2.5}", "risk: y: calls over 2.5 usd_per_day are refused from now on"]),
     ("defaults", ("models:", "defaults: {timeouts: {total: 60s}}\nmodels:"), ["defaults: timeouts set to {total: 1m}"]),
     ("providers", ("  y: {", "  y: {providers: [openai], "), ["y: providers set to [openai]"]),
 ]  # fmt: skip
@@ -67,6 +71,25 @@ def test_changes(pins_of, edit, lines):
 def test_what_is_set_is_shown_when_it_goes(pins_of):
     text = BEFORE.replace("  y: {", "  y: {hedge: {after: p95, max: 2s}, ")
     assert changes(pins_of(text), pins_of(BEFORE), today=DAY) == ["y: hedge removed, was {after: p95, max: 2s}"]
+
+
+def test_limits_that_change_and_protection_that_goes():
+    def with_model(facts):
+        text = BEFORE.replace("output: 2}}", f"output: 2}}, {facts}}}", 1)
+        return read_pins(text.encode(), "pins.yaml", None)
+
+    budget = "{scope: fleet, tokens_per_minute: 5000, tokens_per_day: 10, usd_per_day: 2}"
+    old = with_model(f"breaker: {{failures: 3}}, budget: {budget}")
+    new = with_model("budget: {requests_per_minute: 9, tokens_per_minute: 1000, tokens_per_day: 11}")
+    lines = changes(old, new, today=DAY)
+    assert "model a-2026-01-01: budget.tokens_per_minute 5000 → 1000" in lines
+    assert [line for line in lines if line.startswith("risk")] == [
+        "risk: model a-2026-01-01: calls over 9 requests_per_minute are refused from now on",
+        "risk: model a-2026-01-01: calls over 1000 tokens_per_minute are refused from now on",
+        "risk: model a-2026-01-01: nothing limits its usd_per_day any more",
+        "risk: model a-2026-01-01: each pod may use the whole budget from now on",
+        "risk: model a-2026-01-01: no breaker any more: it is asked however often it fails",
+    ]
 
 
 def test_an_inner_key_is_named_by_its_path(pins_of):

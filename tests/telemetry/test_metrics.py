@@ -287,6 +287,14 @@ def test_the_cache_and_the_cheaper_model(metrics: Metrics, make: Make) -> None:
     assert value(metrics, usage, gen_ai_token_type="input", **GENAI) == 2  # not what was given again
 
 
+def test_an_answer_given_again_counts_for_the_model_that_made_it(metrics: Metrics, make: Make) -> None:
+    """A leader's fallback may have made it."""
+    metrics.use([MODEL, "stand-in"], ["chat.core"], {})
+    metrics.observe(make(attempted=False, cache="coalesced", given=Target("openai", "stand-in"), cost_usd=0.0))
+    labels = {"pin": "chat.core", "variant": "stable", "dialect": "openai", "code": "2xx", "error": ""}
+    assert value(metrics, "sidecar_requests_total", model="stand-in", **labels) == 1
+
+
 def test_the_tokens_of_every_attempt_count(metrics: Metrics, make: Make) -> None:
     record = make()
     won = record.outcome.attempts[0]
