@@ -104,8 +104,8 @@ MOST_BYTES = 1024 * 1024
 class Identity:
     """Called for a request's identity, which costs about as much as parsing its body once more.
 
-    None where there is none: duplicate members, numbers too long to compare, text that is no Unicode, a body so large that
-    working it out would hold up everybody else.
+    None where there is none: duplicate members, numbers too long to compare, text that is no Unicode, or so many bytes
+    that working it out would hold up everybody else.
     """
 
     route: Route
