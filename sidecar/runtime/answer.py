@@ -23,6 +23,14 @@ class Answer:
     counted: bool = False  # the usage of a whole answer was read; of others it is read anew as they go on
 
 
+def unread(response: aiohttp.ClientResponse) -> bytes:
+    """What has arrived of a body and wasn't read. Whoever calls this takes it away from all others."""
+    try:
+        return response.content.read_nowait()
+    except (RuntimeError, OSError, ValueError, aiohttp.ClientError):  # somebody waits for it, or it broke
+        return b""
+
+
 def media_type(response: aiohttp.ClientResponse) -> str:
     return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 

@@ -23,7 +23,7 @@ from sidecar.core.race import Abort, Command, Commit, Finish, Launch, Race
 from sidecar.dialects import faults, pushback
 from sidecar.dialects.base import FETCH, Dialect, Endpoint
 from sidecar.errors import Code, Refusal, RefusedError
-from sidecar.runtime.answer import Answer, is_json, media_type
+from sidecar.runtime.answer import Answer, is_json, media_type, unread
 from sidecar.runtime.body import Held
 from sidecar.runtime.connector import Dial
 from sidecar.runtime.headers import is_encoded
@@ -88,6 +88,7 @@ class Driver:
         for task in self._tasks.values():
             task.cancel()
         self._tasks.clear()
+        self._hear_rest()
         for response in self._open.values():
             response.close()
         self._open.clear()
@@ -140,7 +141,15 @@ class Driver:
             return []  # the race ended it meanwhile
         if report.fault is not None:
             return self._race.failed(attempt, report.fault, now)
+        self._hear_rest(but=attempt)  # the losers are charged for what came
         return self._race.useful(attempt, now) if report.useful else self._race.release(attempt, now)
+
+    def _hear_rest(self, *, but: Attempt | None = None) -> None:
+        """Count what has come of streams that nobody will read on: the provider bills it."""
+        for number in self._open:
+            answer = self._answers.get(number)
+            if answer is not None and answer.stream is not None and answer.attempt is not but:
+                answer.stream.feed(unread(answer.response))
 
     def _obey_aborts(self, commands: Iterable[Command]) -> None:
         for command in commands:

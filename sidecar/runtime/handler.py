@@ -192,8 +192,8 @@ class Proxy:
             assert relay is not None
             return await self._interrupt(call, relay, Fault.BROKEN, "The provider's answer broke off.")
         finally:
-            read_usage(call.dialect, route.endpoint, answer)
             driver.close()
+            read_usage(call.dialect, route.endpoint, answer)
             shared.watches.discard(watch)
 
     def _refuse(self, call: Call, refusal: Refusal) -> Reply:
