@@ -39,7 +39,7 @@ class SecondTier:
     """`run` is its task. `dropped` counts answers that were not written, `late` the times that the server failed."""
 
     def __init__(self, connect: Connect, deadline_s: float, now: Callable[[], float] = time.monotonic) -> None:
-        self.hits = self.misses = self.dropped = self.late = 0
+        self.dropped = self.late = 0
         self._connect = connect
         self._deadline_s = deadline_s
         self._now = now
@@ -77,9 +77,7 @@ class SecondTier:
         now = self._now()
         found = decode(key, raw, left_ms, now)
         if found is None or now - found[0].stored_at >= ttl_s:
-            self.misses += 1
             return None
-        self.hits += 1
         return found[0]
 
     def put(self, key: bytes, stored: Stored, ttl_s: float) -> None:

@@ -36,7 +36,7 @@ class _Entries(TLRUCache[bytes, tuple[Stored, float]]):
 class Answers:
     """Key → answer. An entry's age counts against the reader's ttl as well: a pin's new, shorter one holds at once."""
 
-    __slots__ = ("_entries", "_now", "hits", "max_entry_bytes", "misses", "stores")
+    __slots__ = ("_entries", "_now", "max_entry_bytes")
 
     def __init__(self, max_bytes: int = MAX_BYTES, max_entry_bytes: int = MAX_ENTRY_BYTES) -> None:
         self._now = 0.0
@@ -44,9 +44,6 @@ class Answers:
             max_bytes, ttu=lambda _, entry, __: entry[1], timer=self._clock(), getsizeof=lambda e: entry_bytes(e[0])
         )
         self.max_entry_bytes = max_entry_bytes
-        self.hits = 0
-        self.misses = 0
-        self.stores = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -65,9 +62,7 @@ class Answers:
         self._now = max(self._now, now)
         found = self._entries.get(key)
         if found is None or self._now - found[0].stored_at >= ttl_s:
-            self.misses += 1
             return None
-        self.hits += 1
         return found[0]
 
     def put(self, key: bytes, stored: Stored, ttl_s: float, now: float) -> bool:
@@ -76,7 +71,6 @@ class Answers:
         if entry_bytes(stored) > self.max_entry_bytes:
             return False
         self._entries[key] = (stored, self._now + ttl_s)
-        self.stores += 1
         return True
 
     def _clock(self) -> Callable[[], float]:

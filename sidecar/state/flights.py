@@ -12,12 +12,11 @@ from sidecar.errors import Refusal
 class Flights:
     """Key → the flight that others may join. A flight that has landed, or was given up, is forgotten at once."""
 
-    __slots__ = ("_by_key", "_by_leader", "joined")
+    __slots__ = ("_by_key", "_by_leader")
 
     def __init__(self) -> None:
         self._by_key: dict[bytes, Flight] = {}
         self._by_leader: dict[str, Flight] = {}
-        self.joined = 0  # requests that ever waited
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -48,7 +47,6 @@ class Flights:
             tell(None)
             return
         flight.waiters[request_id] = tell
-        self.joined += 1
 
     def leave(self, flight: Flight, request_id: str) -> int:
         """This one waits no more, and is told nothing. How many still wait.

@@ -39,7 +39,7 @@ def budget_rows() -> tuple[Row, ...]:
     return tuple(rows)
 
 
-READ = ("sidecar_cache_bytes", "sidecar_circuit_state", *(row.name for row in budget_rows()))
+READ = ("sidecar_cache_bytes", "sidecar_cache_evicted", "sidecar_circuit_state", *(row.name for row in budget_rows()))
 """The metrics that are read of the state."""
 
 
@@ -51,11 +51,12 @@ class Levels:
         self._levels: list[Level] = []
         self._circuits: dict[str, int] = {}
         self._cache_bytes = 0
+        self._cache_evicted = 0
 
     def look(self, state: State, pins: Pins | None, now: float) -> None:
         """Read it all. Only models with a breaker have a circuit."""
         self._levels = list(state.ledger.levels(now))
-        self._cache_bytes = state.answers.bytes_used
+        self._cache_bytes, self._cache_evicted = state.answers.bytes_used, state.answers.evicted
         models = pins.models.values() if pins is not None else ()
         self._circuits = {
             m.id: CIRCUIT[state.breakers.state(Target(m.provider, m.id), now)]
@@ -70,6 +71,7 @@ class Levels:
             for name, row in self._rows.items()
         }
         families["sidecar_cache_bytes"].add_metric([], self._cache_bytes)
+        families["sidecar_cache_evicted"].add_metric([], self._cache_evicted)
         for model, value in self._circuits.items():
             families["sidecar_circuit_state"].add_metric([model], value)
         for level in self._levels:

@@ -84,6 +84,7 @@ TABLE = (
         Counter, "sidecar_cache_requests", "What the cache had for each request, as x-sidecar-cache says.", ("result",)
     ),
     Row(Gauge, "sidecar_cache_bytes", "Memory that kept answers take."),
+    Row(Counter, "sidecar_cache_evicted", "Kept answers that had to go before their time, for want of room."),
     Row(Counter, "sidecar_hedges", "Hedges: launched ones by how they ended, and those vetoed.", ("outcome",)),
     Row(Counter, "sidecar_over_budget", "Requests served by the pin's cheaper model.", ("pin",)),
     Row(

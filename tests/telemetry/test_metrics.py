@@ -345,7 +345,7 @@ def test_budgets_breakers_and_the_cache_are_read_at_each_look(metrics: Metrics) 
     assert value(metrics, "sidecar_budget_usd_used", **usd) == 0.5
     requests = {"kind": "pin", "name": "chat.core", "limit": "requests_per_minute", "scope": "pod"}
     assert value(metrics, "sidecar_budget_requests_used", **requests) == 1
-    assert value(metrics, "sidecar_cache_bytes") == 0
+    assert value(metrics, "sidecar_cache_bytes") == value(metrics, "sidecar_cache_evicted_total") == 0
     metrics.look(state, read_pins(PINS.replace("breaker: {}", "").encode(), "pins.yaml", None), 20.0)
     assert value(metrics, "sidecar_circuit_state", model="b-002") is None
 
