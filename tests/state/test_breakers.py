@@ -317,13 +317,14 @@ class Machine(RuleBasedStateMachine):
     @rule(key=consumes(inside), verdict=st.sampled_from(["success", "failure", "trip", "neutral"]))
     def leave(self, key: int, verdict: Verdict) -> None:
         before, reopens_at = self.breakers.state(A, self.now), self.breakers.reopens_at(A)
-        only_rests = not self.breakers._circuits[A].tripped  # a provider's pause; what came in before it may still trip
+        # Tripped, and not only told by the provider to pause: what came in before such a pause may still trip it.
+        rests = self.now < self.breakers._circuits[A].tripped_until
         self.breakers.leave(A, key, verdict, SPEC, self.now)
         after = self.breakers.state(A, self.now)
         self.held.discard(key)
         if verdict == "neutral":
             assert (after, self.breakers.reopens_at(A)) == (before, reopens_at)
-        if before == "open" and not only_rests and verdict != "success":
+        if rests and verdict != "success":
             assert (after, self.breakers.reopens_at(A)) == (before, reopens_at)
         if verdict == "success":
             assert not (before == "closed" and after != "closed")
