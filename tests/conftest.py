@@ -10,8 +10,11 @@ import pytest
 from sidecar.provider import FakeProvider
 from tests.harness import Running, sidecar
 
-REAL_TIME = ("complaints", "conformance", "faults", "fleet", "money", "pins", "process", "provider", "runtime", "sweep")
-"""Folders whose tests run over sockets, processes and the real clock."""
+REAL_TIME = (
+    "complaints", "conformance", "faults", "fleet", "money", "offline", "pins", "process", "provider", "runtime", "sweep",
+    "telemetry",
+)  # fmt: skip
+"""Folders whose tests run over sockets, files, processes and the real clock."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
