@@ -42,7 +42,7 @@ class Cache(Policy):
         return cls(pins, parts.state.answers, parts.state.flights) if pins else None
 
     def admit(self, x: Exchange, now: float) -> Verdict | None:
-        spec = self._pins.get(x.pin) if x.kind == "pin" and x.pin is not None else None
+        spec = self._pins.get(x.pin) if x.pin is not None else None
         if spec is None:
             return None
         if not may_be_kept(x, always=spec.always):

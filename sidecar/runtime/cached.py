@@ -25,7 +25,6 @@ from sidecar.runtime.recorder import Recorder
 from sidecar.runtime.relay import LARGE_BYTES
 from sidecar.runtime.reply import Reply
 from sidecar.runtime.shared import DRAINING, Shared
-from sidecar.runtime.usage import plain, read_usage
 from sidecar.runtime.watch import Alarm, ExpiredError, Limit
 
 
@@ -146,8 +145,7 @@ def keep(call: Call, answer: Answer, shared: Shared) -> None:
         if flight is not None:
             shared.state.flights.land(flight, None)  # too large to hold, or no JSON
         return
-    read_usage(call.dialect, route.endpoint, answer)
-    body = plain(answer.held, answer.response.headers.get("Content-Encoding", "identity"))
+    body = answer.plain()
     normal = body is not None and finished_normally(route.dialect, route.endpoint, body)
     stored = _put(call, answer, answer.held, shared, normal=normal)
     if flight is not None:
@@ -160,7 +158,6 @@ def keep_stream(call: Call, answer: Answer, copy: Recorder | None, shared: Share
         return
     stream, route = answer.stream, call.route
     assert route is not None
-    read_usage(call.dialect, route.endpoint, answer)
     if stream is None:
         normal = array_finished_normally(route.endpoint, body)
     else:

@@ -136,17 +136,8 @@ class Drilling:
         done = Drilled(ok, time.time(), attempt.status, trouble and str(trouble), latency_s)
         shared.state.drills.end(drill, done)
         shared.metrics.drilled(drill.pin, name, ok, done.at)
-        shared.events.drill(
-            pin=drill.pin,
-            model=name,
-            provider=drill.target.provider,
-            ok=ok,
-            status=attempt.status,
-            fault=done.trouble,
-            latency_s=latency_s,
-            usage=attempt.usage,
-            cost_usd=cost_usd(attempt.usage, model) if attempt.usage is not None else None,
-        )
+        cost = cost_usd(attempt.usage, model) if attempt.usage is not None else None
+        shared.events.drill(drill, done, attempt.usage, cost)
         if ok:
             shared.state.latency.observe(name, latency_s)
         if before is None or (before.ok, before.trouble) != (ok, done.trouble):

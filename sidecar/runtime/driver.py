@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
@@ -29,7 +29,7 @@ from sidecar.runtime.connector import Dial
 from sidecar.runtime.headers import is_encoded
 from sidecar.runtime.stream import Ends, Stream
 from sidecar.runtime.upstream import AttemptError, Shipment, Upstream, meaning
-from sidecar.runtime.usage import plain, read_usage
+from sidecar.runtime.usage import read_usage
 from sidecar.runtime.watch import ExpiredError, Limit, Patience
 
 HOLD_JSON_BYTES = 8 * 1024 * 1024
@@ -109,8 +109,9 @@ class Driver:
                     case Abort(attempt):
                         self._drop(attempt)
                     case Commit(attempt):
-                        self._obey_aborts(commands)
-                        self._hang_up_but(attempt)
+                        for other in self._race.attempts:  # aborted now, or kept open in case that it would be shown
+                            if other is not attempt:
+                                self._drop(other)
                         return self._answers[attempt.number]
                     case Finish(show):
                         return self._shown(show)
@@ -151,22 +152,11 @@ class Driver:
             if answer is not None and answer.stream is not None and answer.attempt is not but:
                 answer.stream.feed(unread(answer.response))
 
-    def _obey_aborts(self, commands: Iterable[Command]) -> None:
-        for command in commands:
-            if isinstance(command, Abort):
-                self._drop(command.attempt)
-
     def _drop(self, attempt: Attempt) -> None:
         task = self._tasks.pop(attempt.number, None)
         if task is not None:
             task.cancel()
         self._hang_up(attempt)
-
-    def _hang_up_but(self, winner: Attempt) -> None:
-        """A failed answer was kept open in case that it would be shown; its stream may still go on."""
-        for attempt in self._race.attempts:
-            if attempt is not winner:
-                self._hang_up(attempt)
 
     def _hang_up(self, attempt: Attempt) -> None:
         response = self._open.pop(attempt.number, None)
@@ -263,9 +253,8 @@ class Driver:
 
     @staticmethod
     def _fault_inside(answer: Answer) -> Fault | None:
-        response = answer.response
-        body = plain(answer.held, response.headers.get("Content-Encoding", "identity"))
-        if body is None or response.status >= 300:
+        body = answer.plain()
+        if body is None or answer.response.status >= 300:
             return None
         return faults.in_answer(body, was_read=answer.attempt.usage is not None)
 

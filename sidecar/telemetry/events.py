@@ -15,6 +15,7 @@ from typing import Any, Literal
 from sidecar.core.charge import Charge
 from sidecar.core.facts import Attempt, Exchange, Usage, Veto
 from sidecar.core.record import Record
+from sidecar.state.drills import Drill, Drilled
 from sidecar.telemetry.lines import NAME_LIMIT, encode, rfc3339, safe
 from sidecar.telemetry.sinks import LineSink
 
@@ -65,34 +66,10 @@ class Events:
             )
             self._sink.put(encode(line))
 
-    def drill(
-        self,
-        *,
-        pin: str,
-        model: str,
-        provider: str,
-        ok: bool,
-        status: int | None,
-        fault: str | None,
-        latency_s: float,
-        usage: Usage | None = None,
-        cost_usd: float | None = None,
-    ) -> None:
+    def drill(self, drill: Drill, done: Drilled, usage: Usage | None = None, cost_usd: float | None = None) -> None:
         """One line for a drill of a fallback."""
         if self._sink is not None:
-            line = drill_line(
-                time.time(),
-                pin=pin,
-                model=model,
-                provider=provider,
-                ok=ok,
-                status=status,
-                fault=fault,
-                latency_s=latency_s,
-                usage=usage,
-                cost_usd=cost_usd,
-            )
-            self._sink.put(encode(line))
+            self._sink.put(encode(drill_line(drill, done, usage, cost_usd)))
 
 
 def request_line(record: Record, *, user_id: UserId = "sha256", salt: str = "") -> dict[str, Any]:
@@ -170,30 +147,18 @@ def swap_line(
     }
 
 
-def drill_line(
-    ts: float,
-    *,
-    pin: str,
-    model: str,
-    provider: str,
-    ok: bool,
-    status: int | None,
-    fault: str | None,
-    latency_s: float,
-    usage: Usage | None = None,
-    cost_usd: float | None = None,
-) -> dict[str, Any]:
+def drill_line(drill: Drill, done: Drilled, usage: Usage | None, cost_usd: float | None) -> dict[str, Any]:
     """The line of a drill: whether a pin's fallback would have served. `fault`: or why nothing was sent."""
     return {
         "kind": "drill",
-        "ts": rfc3339(ts),
-        "pin": pin,
-        "model_id": model,
-        "provider": provider,
-        "success": ok,
-        "status": status,
-        "fault": fault,
-        "latency_ms": round(latency_s * 1e3, 3),
+        "ts": rfc3339(done.at),
+        "pin": drill.pin,
+        "model_id": drill.target.model,
+        "provider": drill.target.provider,
+        "success": done.ok,
+        "status": done.status,
+        "fault": done.trouble,
+        "latency_ms": round(done.latency_s * 1e3, 3),
         "tokens_prompt": usage.input if usage is not None else None,
         "tokens_completion": usage.output if usage is not None else None,
         "cost_usd": cost_usd,

@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from sidecar.runtime.usage import INFLATE_CAP, plain
+from sidecar.runtime.answer import INFLATE_CAP, plain
 
 BODY = b'{"usage": {"prompt_tokens": 1}}'
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sidecar.core.charge import charge
 from sidecar.core.facts import Ask, Attempt, Cause, Fault, Outcome, Result, Target, Usage, Veto
 from sidecar.core.record import Record
+from sidecar.state.drills import Drill, Drilled
 from sidecar.telemetry import events as module
 from sidecar.telemetry.events import Events, drill_line, feedback_line, request_line, swap_line, user_label
 from sidecar.telemetry.lines import encode
@@ -191,9 +192,7 @@ def test_feedback_and_swap_lines() -> None:
         "kind": "feedback", "ts": "1970-01-01T00:00:00.000Z", "request_id": "req-1", "success": True,
         "quality_score": 0.5, "task": "answer",
     }  # fmt: skip
-    drill = drill_line(
-        0.0, pin="p", model="m-002", provider="openai", ok=False, status=503, fault="overload", latency_s=0.25
-    )
+    drill = drill_line(Drill("p", Target("openai", "m-002")), Drilled(False, 0.0, 503, "overload", 0.25), None, None)
     assert drill == {
         "kind": "drill", "ts": "1970-01-01T00:00:00.000Z", "pin": "p", "model_id": "m-002", "provider": "openai",
         "success": False, "status": 503, "fault": "overload", "latency_ms": 250.0,
@@ -228,4 +227,4 @@ def test_switched_off_events_build_nothing(make: Make, monkeypatch: pytest.Monke
     events.request(make())
     events.feedback(request_id="r")
     events.swap(result="ok", generation=1, sha256=None, changes=[], reason=None)
-    events.drill(pin="p", model="m", provider="openai", ok=True, status=200, fault=None, latency_s=0.1)
+    events.drill(Drill("p", Target("openai", "m")), Drilled(True, 0.0, 200, None, 0.1))
