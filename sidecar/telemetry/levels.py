@@ -1,4 +1,4 @@
-"""What stands in the state, as metrics: budgets, breakers, the cache. Read by `look`, shown by the next scrape.
+"""What stands in the state, as metrics: budgets, breakers, the cache, shares. Read by `look`, shown by the next scrape.
 
 Decides names and labels. A budget's account is a model or a pin of the file in use, so no client can add one.
 """
@@ -11,7 +11,7 @@ from prometheus_client import Counter, Gauge
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from sidecar.core.facts import Target
-from sidecar.settings.pins import Pins
+from sidecar.settings.pins import BUCKETS, STABLE, Pin, Pins
 from sidecar.state import State
 from sidecar.state.ledger import Level
 from sidecar.telemetry.families import Row
@@ -39,25 +39,45 @@ def budget_rows() -> tuple[Row, ...]:
     return tuple(rows)
 
 
-READ = ("sidecar_cache_bytes", "sidecar_cache_evicted", "sidecar_circuit_state", *(row.name for row in budget_rows()))
+READ = (
+    "sidecar_cache_bytes",
+    "sidecar_cache_evicted",
+    "sidecar_circuit_state",
+    "sidecar_pin_share",
+    "sidecar_fleet_up",
+    *(row.name for row in budget_rows()),
+)
 """The metrics that are read of the state."""
 
 
+def shares(pin: Pin) -> Iterator[tuple[str, str, float]]:
+    """Variant, model and share of each arm of a pin; of none where a rule chooses. A stopped one is no arm anymore."""
+    if pin.stable is None:
+        return
+    for arm in pin.arms:
+        yield arm.name, arm.model.id, (arm.end - arm.start) / BUCKETS
+    yield STABLE, pin.stable.id, 1 - sum(arm.end - arm.start for arm in pin.arms) / BUCKETS
+
+
 class Levels:
-    """A collector of what was last looked at."""
+    """A collector of what was last looked at. `fleet_up` is None where no fleet is set."""
 
     def __init__(self, rows: Mapping[str, Row]) -> None:
         self._rows = rows
         self._levels: list[Level] = []
         self._circuits: dict[str, int] = {}
+        self._shares: list[tuple[str, str, str, float]] = []
         self._cache_bytes = 0
         self._cache_evicted = 0
+        self.fleet_up: bool | None = None
 
     def look(self, state: State, pins: Pins | None, now: float) -> None:
         """Read it all. Only models with a breaker have a circuit."""
         self._levels = list(state.ledger.levels(now))
         self._cache_bytes, self._cache_evicted = state.answers.bytes_used, state.answers.evicted
         models = pins.models.values() if pins is not None else ()
+        named = pins.pins.values() if pins is not None else ()
+        self._shares = [(pin.name, *share) for pin in named for share in shares(pin)]
         self._circuits = {
             m.id: CIRCUIT[state.breakers.state(Target(m.provider, m.id), now)]
             for m in models
@@ -72,6 +92,10 @@ class Levels:
         }
         families["sidecar_cache_bytes"].add_metric([], self._cache_bytes)
         families["sidecar_cache_evicted"].add_metric([], self._cache_evicted)
+        if self.fleet_up is not None:
+            families["sidecar_fleet_up"].add_metric([], int(self.fleet_up))
+        for pin, variant, model, share in self._shares:
+            families["sidecar_pin_share"].add_metric([pin, variant, model], share)
         for model, value in self._circuits.items():
             families["sidecar_circuit_state"].add_metric([model], value)
         for level in self._levels:

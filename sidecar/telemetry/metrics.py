@@ -16,6 +16,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from sidecar.core.facts import Attempt, Cause, Exchange, Fault, Result, Target, Usage
 from sidecar.core.record import Record
+from sidecar.dialects.registry import DIALECTS
 from sidecar.errors import Code
 from sidecar.settings.pins import Pins
 from sidecar.state import State
@@ -32,6 +33,7 @@ _BY_NAME = {row.name: row for row in TABLE}
 # Labels whose values come from the pin file: their children go when the catalogue no longer has the value.
 _OF_MODELS = frozenset({"model", "gen_ai_request_model", "gen_ai_response_model"})
 _OF_NAMES = frozenset({"pin", "gen_ai_original_model"})
+_OF_VARIANTS = frozenset({"variant", "sidecar_variant"})
 _CODES = frozenset(str(code) for code in Code)
 _ERRORS = _CODES | {str(fault) for fault in Fault}
 _CLASSES = {1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
@@ -71,6 +73,8 @@ class Metrics:
             self._of["sidecar_hedges"].at(outcome)
         for result in DRILLS:
             self._of["sidecar_drills"].at(result)
+        for dialect in DIALECTS:
+            self._of["sidecar_unlisted"].at(dialect)
         self._bind()
 
     def _bind(self) -> None:
@@ -81,6 +85,7 @@ class Metrics:
         self._per_token = of["gen_ai_server_time_per_output_token_seconds"].at
         self._requests = of["sidecar_requests"].at
         self._attempts = of["sidecar_attempts"].at
+        self._arms = of["sidecar_variant_attempts"].at
         self._cached = of["sidecar_cache_requests"].at
         self._overhead = of["sidecar_overhead_seconds"].metric.observe
 
@@ -96,7 +101,7 @@ class Metrics:
         """Take a new catalogue: the ids of its models, every name an app may use, retirement as seconds of the epoch.
 
         Series of models, names and variants that it no longer has are dropped. Without `variants` a variant's name
-        is taken from the record as it is.
+        is taken from the record as it is. What is rare starts at 0: a counter that appears as 1 hasn't risen.
         """
         self._models = frozenset(models)
         self._names = frozenset(names)
@@ -105,7 +110,7 @@ class Metrics:
         allowed.update(dict.fromkeys(_OF_NAMES, self._names | fixed))
         if variants is not None:
             self._variants = frozenset(variants) | {"stable"}
-            allowed["variant"] = self._variants | fixed
+            allowed.update(dict.fromkeys(_OF_VARIANTS, self._variants | fixed))
         for family in self._of.values():
             family.keep(allowed)
         gauge = self._of["sidecar_model_retires_timestamp_seconds"]
@@ -113,6 +118,8 @@ class Metrics:
         for model, at in retires.items():
             if model in self._models:
                 gauge.at(model).set(at)
+        for model in self._models:
+            self._of["sidecar_model_drift"].at(model)
 
     def pins(self, generation: str, sha256: str, *, at: float | None = None, degraded: bool = False) -> None:
         """The snapshot that is in use from now on; `at` (epoch, now by default) only moves with a successful load."""
@@ -129,6 +136,7 @@ class Metrics:
     def reload(self, result: str) -> None:
         """A reload ended: ok, rollback, rejected or unchanged."""
         self._of["sidecar_pins_reloads"].at(result if result in RELOADS else OTHER).inc()
+        self._of["sidecar_pins_last_reload_successful"].metric.set(int(result != "rejected"))
 
     # What happens outside of records
 
@@ -143,8 +151,8 @@ class Metrics:
             self._of["sidecar_drill_last_success_timestamp_seconds"].at(pin, model).set(at)
 
     def fleet(self, up: bool) -> None:
-        """Whether the fleet's server answers."""
-        self._of["sidecar_fleet_up"].metric.set(int(up))
+        """Whether the fleet's server answers. Where no fleet is set, nobody says, and there is no series."""
+        self._state.fleet_up = up
 
     def gauges(
         self,
@@ -186,14 +194,18 @@ class Metrics:
         winner, error = outcome.winner, outcome.error
         target = winner.target if winner is not None else record.given or (x.targets[0] if x.targets else None)
         model = self._model(target.model) if target is not None else NONE
-        pin = self._name(x)
+        pin, variant = self._name(x), self._variant(x)
         ours = error in _CODES
         code = NONE if outcome.status is None else _CLASSES.get(outcome.status // 100, OTHER)
         label = "" if error is None else error if error is not None and ours else "provider"
-        self._requests(pin, self._variant(x), model, x.ask.dialect, code, label).inc()
+        self._requests(pin, variant, model, x.ask.dialect, code, label).inc()
         self._overhead(record.overhead_s)
         for attempt in outcome.attempts:
-            self._attempts(self._model(attempt.target.model), attempt.cause, attempt.result or NONE).inc()
+            asked, result = self._model(attempt.target.model), attempt.result or NONE
+            self._attempts(asked, attempt.cause, result).inc()
+            self._arms(pin, variant, asked, attempt.cause, result, attempt.fault or "").inc()
+        if record.cost_usd:
+            self._of["sidecar_cost_usd"].at(pin, variant, model).inc(record.cost_usd)
         self._cached(record.cache if record.cache in CACHE else OTHER).inc()
         if ours or x.pin is None:
             self._rare(x, error, bool(outcome.attempts))
@@ -203,7 +215,7 @@ class Metrics:
             self._hedges(record)
         if outcome.attempts and target is not None and target.model is not None:
             served = self._served(winner, model)
-            self._genai(record, winner, (x.ask.operation, _provider(target), pin, model, served))
+            self._genai(record, winner, (x.ask.operation, _provider(target), pin, model, served), variant)
             self._tokens_of(record, pin, served)
 
     def _tokens_of(self, record: Record, pin: str, served: str) -> None:
@@ -225,16 +237,16 @@ class Metrics:
         if any(veto.cause is Cause.HEDGE for veto in record.exchange.vetoes):
             self._of["sidecar_hedges"].at("vetoed").inc()
 
-    def _genai(self, record: Record, winner: Attempt | None, genai: tuple[str, ...]) -> None:
+    def _genai(self, record: Record, winner: Attempt | None, genai: tuple[str, ...], variant: str) -> None:
         error = record.outcome.error
         label = "" if error is None else error if error in _ERRORS else OTHER
-        self._duration(*genai, label).observe(record.latency_s)
+        self._duration(*genai, variant, label).observe(record.latency_s)
         if winner is None:
             return
         usage = winner.usage
         if record.exchange.ask.stream and winner.first_at is not None:
             if record.ttft_s is not None:
-                self._ttft(*genai).observe(record.ttft_s)
+                self._ttft(*genai, variant).observe(record.ttft_s)
             if usage is not None and usage.output > 1 and winner.ended_at is not None and error is None:
                 self._per_token(*genai).observe((winner.ended_at - winner.first_at) / (usage.output - 1))
 

@@ -14,15 +14,10 @@ from prometheus_client import Counter, Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from sidecar.compose import build
 from sidecar.core.charge import charge
-from sidecar.core.facts import Attempt, Cause, Outcome, Result, Target, Usage, Veto
+from sidecar.core.facts import Attempt, Cause, Fault, Outcome, Result, Target, Usage, Veto
 from sidecar.core.record import Record
-from sidecar.policies.parts import Parts
-from sidecar.settings.load import read_pins
-from sidecar.settings.schema import BreakerSpec
-from sidecar.state import State
-from sidecar.state.ledger import Claim
+from sidecar.dialects.registry import DIALECTS
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.table import TABLE
 
@@ -32,6 +27,8 @@ GENAI = {
     "gen_ai_operation_name": "chat", "gen_ai_provider_name": "openai", "gen_ai_original_model": "chat.core",
     "gen_ai_request_model": MODEL, "gen_ai_response_model": MODEL,
 }  # fmt: skip
+ATTEMPT = {"model": MODEL, "cause": "first", "outcome": "ok"}
+ARM = {"pin": "chat.core", "variant": "stable", "fault": ""}
 
 
 @pytest.fixture
@@ -57,7 +54,10 @@ def test_a_finished_request_in_numbers(metrics: Metrics, make: Make) -> None:
     metrics.observe(make())
     labels = {"pin": "chat.core", "variant": "stable", "model": MODEL, "dialect": "openai", "code": "2xx", "error": ""}
     assert value(metrics, "sidecar_requests_total", **labels) == 1
-    assert value(metrics, "sidecar_attempts_total", model=MODEL, cause="first", outcome="ok") == 1
+    assert value(metrics, "sidecar_attempts_total", **ATTEMPT) == 1
+    assert value(metrics, "sidecar_variant_attempts_total", **ATTEMPT, **ARM) == 1
+    arm = {"pin": "chat.core", "variant": "stable", "model": MODEL}
+    assert value(metrics, "sidecar_cost_usd_total", **arm) == 0.000625
     assert value(metrics, "sidecar_overhead_seconds_sum") == 0.0003
     usage = "gen_ai_client_token_usage"
     tokens = {kind: value(metrics, f"{usage}_sum", gen_ai_token_type=kind, **GENAI) for kind in
@@ -65,8 +65,9 @@ def test_a_finished_request_in_numbers(metrics: Metrics, make: Make) -> None:
     assert tokens == {
         "input": 100, "output": 50, "cached_input": 10, "cache_creation_input": None, "reasoning": 5,
     }  # fmt: skip
-    assert value(metrics, "gen_ai_server_request_duration_seconds_sum", error_type="", **GENAI) == 1
-    assert value(metrics, "gen_ai_server_time_to_first_token_seconds_sum", **GENAI) == 0.199
+    stable = GENAI | {"sidecar_variant": "stable"}
+    assert value(metrics, "gen_ai_server_request_duration_seconds_sum", error_type="", **stable) == 1
+    assert value(metrics, "gen_ai_server_time_to_first_token_seconds_sum", **stable) == 0.199
     per_token = value(metrics, "gen_ai_server_time_per_output_token_seconds_sum", **GENAI)
     assert per_token == pytest.approx(0.8 / 49)
 
@@ -106,10 +107,10 @@ def test_refusals_unlisted_and_untouched_are_counted(metrics: Metrics, make: Mak
 
 def test_drift_is_counted_for_the_model_asked_for(metrics: Metrics, make: Make) -> None:
     metrics.observe(make(served=f"models/{MODEL}"))
-    assert value(metrics, "sidecar_model_drift_total", model=MODEL) is None
+    assert value(metrics, "sidecar_model_drift_total", model=MODEL) == 0
     metrics.observe(make(served="gpt-6-2027-01-01"))
     assert value(metrics, "sidecar_model_drift_total", model=MODEL) == 1
-    asked_other = GENAI | {"gen_ai_response_model": "other"}
+    asked_other = GENAI | {"gen_ai_response_model": "other", "sidecar_variant": "stable"}
     assert value(metrics, "gen_ai_server_request_duration_seconds_count", error_type="", **asked_other) == 1
 
 
@@ -162,7 +163,8 @@ def test_a_model_keeps_its_counts_over_a_swap(metrics: Metrics, make: Make) -> N
     metrics.observe(make())
     metrics.use([MODEL, "new"], ["chat.core"], {}, ["canary"])
     metrics.observe(make())
-    assert value(metrics, "sidecar_attempts_total", model=MODEL, cause="first", outcome="ok") == 2
+    assert value(metrics, "sidecar_attempts_total", **ATTEMPT) == 2
+    assert value(metrics, "sidecar_variant_attempts_total", **ATTEMPT, **ARM) == 2
     assert value(metrics, "sidecar_model_retires_timestamp_seconds", model=MODEL) is None
 
 
@@ -178,6 +180,45 @@ def test_pins(metrics: Metrics) -> None:
     assert value(metrics, "sidecar_pins_degraded") == 0
     assert value(metrics, "sidecar_pins_reloads_total", result="ok") == 1
     assert value(metrics, "sidecar_model_retires_timestamp_seconds", model=MODEL) == 1.8e9
+
+
+def test_a_refused_pin_file_is_told_for_as_long_as_it_lies_there(metrics: Metrics) -> None:
+    told = []
+    for result in ("ok", "rejected", "unchanged", "rejected", "rollback"):
+        metrics.reload(result)
+        metrics.pins("7+stop", "aa")  # a stop in between doesn't mend the file
+        told.append(value(metrics, "sidecar_pins_last_reload_successful"))
+    assert told == [1, 0, 1, 0, 1]
+
+
+def test_what_is_rare_starts_at_zero(metrics: Metrics) -> None:
+    """A counter that appears as 1 hasn't risen, for Prometheus: the first one would be missed."""
+    assert value(metrics, "sidecar_model_drift_total", model=MODEL) == 0
+    assert [value(metrics, "sidecar_unlisted_total", dialect=d) for d in DIALECTS] == [0, 0, 0]
+
+
+def test_attempts_tell_their_arm_and_what_went_wrong(metrics: Metrics, make: Make) -> None:
+    record = make(status=400, error="caller", cost_usd=None)
+    record.exchange.variant = "canary"
+    record.outcome.attempts[0].fault = Fault.CALLER
+    metrics.observe(record)
+    labels = ATTEMPT | ARM | {"variant": "canary", "outcome": "failed", "fault": "caller"}
+    assert value(metrics, "sidecar_variant_attempts_total", **labels) == 1
+    assert not families(metrics)["sidecar_cost_usd"].samples
+
+
+def test_variants_tell_their_times_apart(metrics: Metrics, make: Make) -> None:
+    record = make()
+    record.exchange.variant = "canary"
+    metrics.observe(record)
+    for name, more in (
+        ("gen_ai_server_request_duration_seconds_count", {"error_type": ""}),
+        ("gen_ai_server_time_to_first_token_seconds_count", {}),
+    ):
+        assert value(metrics, name, sidecar_variant="canary", **GENAI, **more) == 1
+        assert value(metrics, name, sidecar_variant="stable", **GENAI, **more) is None
+    metrics.use([MODEL], ["chat.core", MODEL], {}, [])
+    assert 'variant="canary"' not in metrics.render("")[0].decode()
 
 
 def test_gauges_sinks_and_the_rest(metrics: Metrics) -> None:
@@ -304,65 +345,6 @@ def test_the_tokens_of_every_attempt_count(metrics: Metrics, make: Make) -> None
     usage, unseen = "gen_ai_client_token_usage_sum", GENAI | {"gen_ai_response_model": "none"}
     assert value(metrics, usage, gen_ai_token_type="output", **GENAI) == 50
     assert value(metrics, usage, gen_ai_token_type="output", **unseen) == 1024
-
-
-PINS = f"""\
-generation: 1
-unlisted: reject
-models:
-  {MODEL}: {{provider: openai, budget: {{tokens_per_minute: 1000, usd_per_day: 5}}, price: {{input: 1, output: 1}},
-    breaker: {{failures: 1}}}}
-  b-002: {{provider: openai, breaker: {{}}}}
-  c-002: {{provider: openai}}
-pins:
-  chat.core: {{stable: {MODEL}, budget: {{requests_per_minute: 3}}}}
-"""
-
-
-def test_budgets_breakers_and_the_cache_are_read_at_each_look(metrics: Metrics) -> None:
-    pins, state = read_pins(PINS.encode(), "pins.yaml", None), State()
-    build(Parts({}, {"openai": "openai"}, pins, state))
-    metrics.look(state, pins, 0.0)
-    spec = BreakerSpec(failures=1)
-    target = Target("openai", MODEL)
-    state.breakers.enter(target, 1, 0.0)
-    state.breakers.leave(target, 1, "failure", spec, 0.0)
-    claims = [Claim(("model", MODEL), 1, 300, 400, 0.5), Claim(("pin", "chat.core"), 1, 300, 400, 0.5)]
-    state.ledger.reserve(claims, 0.0)
-    state.ledger.reserve(claims, 0.0)
-    assert value(metrics, "sidecar_circuit_state", model=MODEL) == 0  # as it was looked at
-    metrics.look(state, pins, 1.0)
-    assert value(metrics, "sidecar_circuit_state", model=MODEL) == 2
-    assert value(metrics, "sidecar_circuit_state", model="b-002") == 0
-    assert value(metrics, "sidecar_circuit_state", model="c-002") is None
-    metrics.look(state, pins, 20.0)
-    assert value(metrics, "sidecar_circuit_state", model=MODEL) == 1
-    tokens = {"kind": "model", "name": MODEL, "limit": "tokens_per_minute", "scope": "pod"}
-    assert value(metrics, "sidecar_budget_tokens_used", **tokens) == 700
-    assert value(metrics, "sidecar_budget_tokens_limit", **tokens) == 1000
-    assert value(metrics, "sidecar_budget_refused_total", **tokens) == 1
-    usd = tokens | {"limit": "usd_per_day"}
-    assert value(metrics, "sidecar_budget_usd_used", **usd) == 0.5
-    requests = {"kind": "pin", "name": "chat.core", "limit": "requests_per_minute", "scope": "pod"}
-    assert value(metrics, "sidecar_budget_requests_used", **requests) == 1
-    assert value(metrics, "sidecar_cache_bytes") == value(metrics, "sidecar_cache_evicted_total") == 0
-    metrics.look(state, read_pins(PINS.replace("breaker: {}", "").encode(), "pins.yaml", None), 20.0)
-    assert value(metrics, "sidecar_circuit_state", model="b-002") is None
-
-
-def test_drills_and_the_fleet(metrics: Metrics) -> None:
-    metrics.drilled("chat.core", MODEL, True, 5.0)
-    metrics.drilled("chat.core", MODEL, False, 9.0)
-    metrics.drilled("gone", MODEL, True, 9.0)
-    metrics.fleet(True)
-    last = "sidecar_drill_last_success_timestamp_seconds"
-    assert value(metrics, last, pin="chat.core", model=MODEL) == 5.0
-    assert value(metrics, last, pin="gone", model=MODEL) is None
-    assert value(metrics, "sidecar_drills_total", result="ok") == 2
-    assert value(metrics, "sidecar_drills_total", result="failed") == 1
-    assert value(metrics, "sidecar_fleet_up") == 1
-    metrics.use([MODEL], ["else"], {})
-    assert value(metrics, last, pin="chat.core", model=MODEL) is None
 
 
 def test_every_metric_is_explained() -> None:
