@@ -1,4 +1,5 @@
 """Commands that need no running sidecar. Each module has `configure(parser)` and `run(args) -> int`, the exit code.
 
-A layer like the runtime's side: it may import settings, policies and compose, nothing of runtime or provider.
+They may import settings, policies and compose. Only `live.py` asks anybody: by the runtime's client, so that it goes
+the same way as an app's calls.
 """
