@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
 import socket
 import time
@@ -21,6 +20,7 @@ from sidecar.runtime.drill import Drilling
 from sidecar.runtime.fleet import Fleet
 from sidecar.runtime.front import Front, Handler
 from sidecar.runtime.handler import Proxy
+from sidecar.runtime.loop import runner
 from sidecar.runtime.pinned import Pinned
 from sidecar.runtime.reload import Reloader
 from sidecar.runtime.secrets import Secrets
@@ -239,24 +239,7 @@ def _shown(sock: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def fill_standard_descriptors() -> None:
-    """For those that the parent closed: libuv would be given their numbers, and aborts when it closes one of them."""
-    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(number)
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """uvloop's where there is one."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
-
-
 def run(settings: Settings) -> int:
     """Serve until a signal. Returns the exit code."""
-    fill_standard_descriptors()
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(Lifecycle(settings).run())
+    with runner() as runs:
+        return runs.run(Lifecycle(settings).run())

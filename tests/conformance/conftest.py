@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.provider import FakeProvider
-from sidecar.runtime.serve import loop_factory
+from sidecar.runtime.loop import loop_factory
 
 pytest.register_assert_rewrite("tests.conformance.sides")
 

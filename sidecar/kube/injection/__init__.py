@@ -1,0 +1,1 @@
+"""The injection webhook: `sidecar inject-webhook` puts the sidecar into pods while the API server creates them."""
