@@ -73,10 +73,17 @@ COMMANDS: dict[str, tuple[str, tuple[Configure, Run]]] = {
     "serve": ("run the proxy", (_configure_serve, _serve)),
     "provider": ("run the bundled fake provider", _command("sidecar.provider.command")),
     "replay": ("recompute every decision of an events file", _command("sidecar.offline.replay")),
+    "admin": ("ask the sidecar of this pod, or stop a variant in it", _command("sidecar.kube.ask")),
+    "inject-webhook": ("put the sidecar into pods as they are created", _command("sidecar.kube.injection.command")),
 }
 PINS: dict[str, tuple[str, tuple[Configure, Run]]] = {
     "check": ("is this pin file good?", _command("sidecar.offline.check")),
-    "diff": ("what changes from one pin file to another, in words", _command("sidecar.offline.diff")),
+    "diff": ("what a pin file changes, compared with another or with what is live", _command("sidecar.kube.diff")),
+    "apply": ("make a pin file live in a fleet on Kubernetes", _command("sidecar.kube.apply")),
+    "status": ("which pod serves by which generation, and how its calls go", _command("sidecar.kube.status")),
+    "rollback": ("make a fleet's previous pin file live again", _command("sidecar.kube.rollback")),
+    "stop": ("the kill switch: no units for a name's variants, in every pod, now", _command("sidecar.kube.stop")),
+    "history": ("the generations that a fleet has had: who, when, why", _command("sidecar.kube.history")),
     "explain": ("where would a request go, and why", _command("sidecar.offline.explain")),
     "audit": ("is the audit log whole?", _command("sidecar.offline.audit")),
     "schema": ("the JSON Schema of a pin file, for editors", _command("sidecar.offline.schema")),

@@ -27,6 +27,7 @@ from sidecar.kube.injection.metrics import Metrics
 from sidecar.kube.injection.reload import POLL_S, Mounted
 from sidecar.kube.injection.webhook import BODY_S, Health, Webhook
 from sidecar.kube.names import VERSION
+from sidecar.runtime.loop import runner
 from sidecar.settings.problems import ConfigError
 from sidecar.settings.units import Address, Delay, UnfitError
 from sidecar.telemetry.logs import configure as configure_logs
@@ -90,21 +91,12 @@ def run(args: argparse.Namespace) -> int:
             print(problem, file=sys.stderr)
         return 2
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(process.run())
+        with runner() as runs:
+            runs.run(process.run())
     except CannotListenError as error:
         print(f"sidecar inject-webhook: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """uvloop's where there is one: 200 TLS connections at once cost it 5 MiB, asyncio's own loop 90."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
 
 
 class Process:
