@@ -194,16 +194,18 @@ say; of entries with the same name the last one counts.
 variables.{{ $list }}.transformList(i, c, !has(c.envFrom) && c.name != "model-sidecar",
   JSONPatch{op: "add", path: {{ $path }}/envFrom", value: []}) +
 variables.{{ $list }}.transformList(i, c, {{ $lacks }},
-  JSONPatch{op: "add", path: {{ $path }}/envFrom/0", value: {{ include "model-sidecar.cel" (dict "value" .envFrom "type" (printf "Object.spec.%s.envFrom" $list)) }}})
+  JSONPatch{op: "add", path: {{ $path }}/envFrom/0", value: {{ include "model-sidecar.cel" (dict "value" .envFrom "type" (printf "Object.spec.%s.envFrom" $list)) }}}) +
+variables.{{ $list }}.transformList(i, c, !has(c.env) && variables.{{ $list }}NoProxy[i].exists(value, value.size() > 0),
+  JSONPatch{op: "add", path: {{ $path }}/env", value: []})
 {{- range $k, $names := list (list "NO_PROXY" "no_proxy") (list "no_proxy" "NO_PROXY") }}
 {{- $name := first $names }}
 {{- $other := last $names }}
 {{- $value := printf "variables.%sNoProxy[i][%d]" $list $k }} +
-variables.{{ $list }}.transformList(i, c, {{ $value }}.size() > 0 && c.env.exists(e, e.name == "{{ $name }}"),
+variables.{{ $list }}.transformList(i, c, {{ $value }}.size() > 0 && c.?env.orValue([]).exists(e, e.name == "{{ $name }}"),
   JSONPatch{op: "add", path: {{ $path }}/env/" + string(c.env.transformList(j, e, e.name == "{{ $name }}", j).max()) + "/value", value: {{ $value }}[0]}) +
-variables.{{ $list }}.transformList(i, c, {{ $value }}.size() > 0 && !c.env.exists(e, e.name == "{{ $name }}"),
+variables.{{ $list }}.transformList(i, c, {{ $value }}.size() > 0 && !c.?env.orValue([]).exists(e, e.name == "{{ $name }}"),
   JSONPatch{op: "add",
-    path: {{ $path }}/env/" + (c.env.exists(e, e.name == "{{ $other }}") ? string(c.env.transformList(j, e, e.name == "{{ $other }}", j).max() + 1) : "-"),
+    path: {{ $path }}/env/" + (c.?env.orValue([]).exists(e, e.name == "{{ $other }}") ? string(c.env.transformList(j, e, e.name == "{{ $other }}", j).max() + 1) : "-"),
     value: Object.spec.{{ $list }}.env{name: "{{ $name }}", value: {{ $value }}[0]}})
 {{- end }}
 {{- end -}}
