@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -89,8 +90,9 @@ class Target:
     def again(self) -> str:
         """The flags as a person types them, to put into a command that we print."""
         asked = [("--context", self.context), ("--kubeconfig", self.kubeconfig), ("-n", self.namespace)]
+        asked.append(("-l", None if self.selector == SELECTOR else self.selector))
         asked.append(("--name", None if self.name == names.NAME else self.name))
-        return "".join(f" {flag} {value}" for flag, value in asked if value is not None)
+        return "".join(f" {flag} {shlex.quote(value)}" for flag, value in asked if value is not None)
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
@@ -124,6 +126,11 @@ def seconds(text: str) -> float:
         return float(Delay.parse(text))
     except UnfitError as error:
         raise argparse.ArgumentTypeError(f"{error}: {error.fix}") from None
+
+
+def plain(text: str) -> str:
+    """Somebody else's words in one line that can't steer a terminal."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def front(argv0: str | None = None) -> str:
@@ -175,6 +182,10 @@ def run_verb(args: argparse.Namespace, verb: Callable[[argparse.Namespace, Voice
         print(f"error: {error}", file=sys.stderr)
         voice.end(ok=False, error=str(error))
         return error.code if isinstance(error, RefusedError) else TROUBLE
+    except KeyboardInterrupt:
+        if not getattr(args, "watch", False):
+            voice.end(ok=False, error="interrupted")
+        raise
 
 
 @overload

@@ -72,6 +72,12 @@ class Kept:
         return int(said) if said.isascii() and said.isdigit() else None
 
     @property
+    def taken_back(self) -> str | None:
+        """The copy's name of what was taken back for this file; None unless a rollback brought it."""
+        sha256, _, name = self.annotations.get(names.TAKEN_BACK, "").partition(" ")
+        return name if sha256 == self.sha256 else None  # Helm may bring a file and leave the annotation
+
+    @property
     def identity(self) -> str:
         """`8 (3f2a1b2c)`."""
         return identity(self.generation, self.sha256)
@@ -112,11 +118,16 @@ def readable(document: Mapping[str, Any] | None) -> Kept | None:
         return None
 
 
-def replaced(live: Kept, content: str, pins: Pins, stamp: Stamp) -> dict[str, Any]:
-    """The live ConfigMap with another pin file. Its resource version stays: it is the precondition of the write."""
-    ours = (*_OURS, names.STOPPED)
+def replaced(live: Kept, content: str, pins: Pins, stamp: Stamp, *, back: bool = False) -> dict[str, Any]:
+    """The live ConfigMap with another pin file. Its resource version stays: it is the precondition of the write.
+
+    `back`: what is live is taken back by it, which a second rollback must know.
+    """
+    ours = (*_OURS, names.STOPPED, names.TAKEN_BACK)
     rest = {key: value for key, value in live.annotations.items() if key not in ours}
     annotations = {**rest, **_facts(pins.generation, pins.sha256), **stamp.as_annotations()}
+    if back:
+        annotations[names.TAKEN_BACK] = f"{pins.sha256} {live.copy_name}"
     labels = {**(live.metadata.get("labels") or {}), names.PINS: LIVE}
     metadata = {key: value for key, value in live.metadata.items() if key != "managedFields"}
     return {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,9 +19,11 @@ from sidecar.kube.arguments import KubeError
 from sidecar.kube.kubectl import MANAGER, Done, Kubectl
 from sidecar.kube.scrape import Scraped, scraped
 
-SCRAPE_LIMIT_S = 10.0
+SCRAPE_LIMIT_S = 5.0
 EXEC_LIMIT_S = 15.0
 LOOK_GAP_S = 0.5
+LEAST_LOOK_S = 15
+"""The last look of a wait may take so long, however short the wait: a large fleet takes a while to be asked."""
 LASTING = ("Forbidden", "NoKubectl", "TooOld", "Unauthorized", "NoContext")
 """Trouble that is no pod's own, and that another try won't mend."""
 _PORT_NAME = "sidecar-probe"
@@ -80,6 +83,7 @@ class Fleet:
     def __init__(self, kubectl: Kubectl) -> None:
         self._kubectl = kubectl
         self.target = kubectl.target
+        self._silent: set[str] = set()
 
     async def pods(self) -> list[Pod]:
         """Raises KubeError."""
@@ -112,13 +116,26 @@ class Fleet:
             return None
         return said if isinstance(said, str) else None
 
-    async def look(self, pods: Iterable[Pod]) -> list[Standing]:
-        """What each says. Raises KubeError where nobody may ask, or kubectl can't; else a pod's trouble is its own."""
-        found = await asyncio.gather(*(self._standing(pod) for pod in pods))
+    async def look(self, pods: Iterable[Pod], limit_s: float | None = None) -> list[Standing]:
+        """What each says, within that time in all. A pod's trouble is its own.
+
+        Raises KubeError where nobody may ask, or kubectl can't. Pods that were silent before are asked last: each
+        takes the place of another until its time is over.
+        """
+        in_turn = sorted(pods, key=lambda pod: pod.name in self._silent)
+        asked = [(pod, asyncio.ensure_future(self._standing(pod))) for pod in in_turn]
+        if not asked:
+            return []
+        _, slow = await asyncio.wait([job for _, job in asked], timeout=limit_s)
+        for job in slow:
+            job.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        late = f"unreachable: no answer within {limit_s} s"
+        found = [Standing(pod, trouble=late) if job in slow else job.result() for pod, job in asked]
         for one in found:
             if one.reason in LASTING or one.reason == "NoCluster":
                 raise KubeError(one.trouble or "", one.reason)
-        return list(found)
+        return sorted(found, key=lambda one: one.pod.name)
 
     async def _standing(self, pod: Pod) -> Standing:
         if pod.port is None:
@@ -131,9 +148,13 @@ class Fleet:
         except KubeError as error:
             if error.reason == "NotFound":
                 return Standing(pod, trouble="gone", reason="Gone")
+            if error.reason == "Timeout":
+                self._silent.add(pod.name)
+                fix = f"may the API server reach its port {pod.port}? (NetworkPolicy)"
+                return Standing(pod, trouble=f"unreachable: no answer within {SCRAPE_LIMIT_S:g} s: {fix}")
             return Standing(pod, trouble=f"unreachable: {error}", reason=error.reason)
         except ValueError:
-            return Standing(pod, trouble=f"port {pod.port} answers, but not as a sidecar does")
+            return Standing(pod, trouble=f"port {pod.port} answers, but not as a sidecar of this version does")
 
     async def until(self, sha256: str, limit_s: float, before: list[Standing], told: Told) -> Wait:
         """Look until each running pod serves by that file, or can't any more, or the time is over.
@@ -142,14 +163,16 @@ class Fleet:
         how many have it, of how many.
         """
         ends = time.monotonic() + limit_s
-        refused = {one.pod.name: one.metrics.rejected for one in before if one.trouble is None}
+        unknown = {one.pod.name: math.inf for one in before if one.trouble and one.pod.state == "running"}
+        refused = {one.pod.name: one.metrics.rejected for one in before} | unknown
         took: dict[str, Standing] = {}
         while True:
             over = time.monotonic() + LOOK_GAP_S > ends
             try:
                 pods = [pod for pod in await self.pods() if pod.state != "ending"]
                 took = {pod.name: took[pod.name] for pod in pods if pod.name in took}
-                standings = await self.look(pod for pod in pods if pod.name not in took)
+                left_s = max(round(ends - time.monotonic()), LEAST_LOOK_S)
+                standings = await self.look([pod for pod in pods if pod.name not in took], left_s)
             except KubeError as error:
                 if over or error.reason in LASTING:
                     raise

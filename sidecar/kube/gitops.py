@@ -6,6 +6,7 @@ Decides: which commit's content comes back, and when it would be unsafe. Never p
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,13 +48,14 @@ def take_back(repository: Path, file: str, why: str | None, generation: str | No
         raise RefusedError(f"{file} is not in the repository {top}: give its path from {repository}")
     if _git(top, "status", "--porcelain", "--", path).strip():
         raise RefusedError(f"{path} has changes that are not committed: commit them or put them aside first")
-    commits = _git(top, "log", f"-{MOST_COMMITS}", "--format=%H", "--", path).split()
+    # Of a merge the whole counts: what this branch had before is what was live.
+    commits = _git(top, "log", f"-{MOST_COMMITS}", "--first-parent", "--format=%H", "--", path).split()
     if not commits:
         raise RefusedError(f"git knows no commit of {path}: is it the pin file's path?")
     restored = _with_generation(top, path, commits, generation) if generation else f"{commits[0]}^"
     content = _content(top, restored, path)
     if content is None:
-        raise RefusedError(f"{path} came with commit {commits[0][:10]}: there is nothing before it to go back to")
+        raise RefusedError(_nothing_before(top, path, commits[0]))
     if content == _content(top, "HEAD", path):
         raise RefusedError(f"{path} is already what it was in {restored[:10]}: nothing to take back")
     restored = _git(top, "rev-parse", restored).strip()
@@ -67,6 +69,13 @@ def take_back(repository: Path, file: str, why: str | None, generation: str | No
         _git(top, "checkout", "HEAD", "--", path)
         raise
     return Made(_git(top, "rev-parse", "HEAD").strip(), restored)
+
+
+def _nothing_before(top: Path, path: str, commit: str) -> str:
+    if _git(top, "rev-parse", "--is-shallow-repository").strip() == "true":
+        return f"this clone is shallow, and ends at the last change of {path}: `git fetch --unshallow` first"
+    moved = f"if it was moved there, `git log --follow -- {shlex.quote(path)}` knows more"
+    return f"{path} came with commit {commit[:10]}: there is nothing before it to go back to; {moved}"
 
 
 def _with_generation(top: Path, path: str, commits: list[str], generation: str) -> str:

@@ -9,7 +9,7 @@ import argparse
 from typing import Any
 
 from sidecar.kube import names
-from sidecar.kube.arguments import GOOD, Voice, add_common, run_verb, together
+from sidecar.kube.arguments import GOOD, Voice, add_common, plain, run_verb, together
 from sidecar.kube.arguments import target_of as target_from
 from sidecar.kube.configmaps import Kept, readable
 from sidecar.kube.kubectl import Kubectl
@@ -42,7 +42,7 @@ async def _history(args: argparse.Namespace, voice: Voice) -> int:
         voice.say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     for one in stops(stock.live):
         by, at = one.get("by", "somebody"), one.get("at", "an unknown time")
-        voice.say(f"stopped since: {one.get('pin')} {one.get('variant')}, by {by} at {at}")
+        voice.say(plain(f"stopped since: {one.get('pin')} {one.get('variant')}, by {by} at {at}"))
     voice.end(stopped=stops(stock.live))
     return GOOD
 
@@ -76,5 +76,5 @@ def _facts(one: Kept, state: str) -> dict[str, Any]:
 def _cells(one: dict[str, Any]) -> tuple[str, ...]:
     generation = "unknown" if one["generation"] is None else str(one["generation"])
     state = one["state"] or "kept"
-    why = " ".join((one["why"] or NONE).split())
-    return generation, one["sha256"][:8], state, one["changed_at"] or NONE, one["changed_by"] or NONE, why
+    told = (plain(one[key] or NONE) for key in ("changed_at", "changed_by", "why"))
+    return generation, one["sha256"][:8], state, *told

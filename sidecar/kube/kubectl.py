@@ -20,13 +20,15 @@ LIMIT_S = 60.0
 """Long, since a person may have to log in meanwhile."""
 MANAGER = "model-sidecar"
 """Our name as a field manager."""
-_KLOG = re.compile(r"[EWIF][0-9]{4} ")
+_LOG = re.compile(r"[EWIF][0-9]{4} |Warning: ")
 _SERVER = re.compile(r"Error from server \((\w+)\):?\s*(.*)", re.DOTALL)
 _FORBIDDEN = re.compile(r'User "(.*?)" cannot (\w+) resource "(.*?)".*?(?:in the namespace "(.*?)")?$', re.MULTILINE)
 _READING = frozenset({("get", "configmaps"), ("list", "configmaps"), ("get", "pods"), ("list", "pods")}) | {
     ("get", "pods/proxy")
 }
 _UNREACHABLE = ("was refused", "unable to connect", "no such host", "i/o timeout", "no configuration has been provided")
+_REQUEST = re.compile(r"""^.*?(?:Get|Put|Post|Patch) ["'].*?["']: """)
+"""What kubectl, being in Go, puts before the trouble of a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,8 @@ class Done:
 
     @property
     def said(self) -> str:
-        """What it said of its trouble, without kubectl's own log lines."""
-        lines = [line for line in self.err.splitlines() if line.strip() and not _KLOG.match(line)]
+        """What it said of its trouble, without log lines and warnings."""
+        lines = [line for line in self.err.splitlines() if line.strip() and not _LOG.match(line)]
         return "\n".join(lines) or self.err.strip()
 
 
@@ -156,8 +158,9 @@ def trouble(done: Done, target: Target) -> KubeError:
         return KubeError("the cluster does not know you: log in again, as you do for kubectl", "Unauthorized")
     if "context" in low and ("does not exist" in low or "not found" in low):
         return KubeError(f"{_last(said)}: `kubectl config get-contexts` lists those that exist", "NoContext")
-    if any(word in low for word in _UNREACHABLE):
-        return KubeError(f"the cluster cannot be reached: {_last(said)}: check --context and network", "NoCluster")
+    why, broken = _REQUEST.subn("", _last(said))
+    if broken or any(word in low for word in _UNREACHABLE):
+        return KubeError(f"the cluster cannot be reached: {why}: check --context and network", "NoCluster")
     return KubeError(_last(said) or f"kubectl ended with exit code {done.code} and no word")
 
 

@@ -27,6 +27,9 @@ WHY = f"{DOMAIN}why"
 STOPPED = f"{DOMAIN}stopped"
 """Annotation of the live ConfigMap: the variants that were stopped by hand, who did it, when and why."""
 
+TAKEN_BACK = f"{DOMAIN}taken-back"
+"""Annotation of a live ConfigMap that came by a rollback: its sha256, and the name of what was taken back."""
+
 CONTAINER = "model-sidecar"
 PROXY_PORT = 4010
 ADMIN_PORT = 4011

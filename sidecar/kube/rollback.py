@@ -1,18 +1,19 @@
 """`rollback`: the pin file that was live before, or an older one, is live again.
 
-The old content comes back as it is; with `--raise` under a new generation. Where Argo CD or Flux owns the file, git
-must go back instead: the commands for it are printed, or with `--git` the commit is made.
+The old content comes back as it is; with `--raise` under a new generation. A second rollback stays there. Where Argo CD
+or Flux owns the file, git must go back instead: the commands for it are printed, or with `--git` the commit is made.
 Exit code: as `apply`.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from sidecar.kube import gitops, names
 from sidecar.kube.apply import add_swap, why_of
-from sidecar.kube.arguments import CODES, GOOD, OWNED, RefusedError, Voice, add_common, front, run_verb
+from sidecar.kube.arguments import CODES, GOOD, OWNED, RefusedError, Voice, add_common, front, plain, run_verb
 from sidecar.kube.arguments import target_of as target_from
 from sidecar.kube.configmaps import Kept, kept
 from sidecar.kube.fleet import Fleet
@@ -27,7 +28,8 @@ from sidecar.settings.load import read_pins
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds this command's arguments."""
     parser.description = (
-        f"Makes the previous pin file live again, or an older one, and waits until every pod has it. {CODES}"
+        "Makes the previous pin file live again, or an older one, and waits until every pod has it. "
+        f"Run again, it stays back, and waits. {CODES}"
     )
     parser.add_argument("--to", metavar="GENERATION", help="which one, as `history` shows it (default: the previous)")
     parser.add_argument(
@@ -56,16 +58,37 @@ async def _rollback(args: argparse.Namespace, voice: Voice) -> int:
     live = stock.live
     if not args.despite_gitops and (owner := owner_of(live.metadata)) is not None:
         where = f"{live.namespace}/{live.name}"
-        raise RefusedError(advice(owner, where, gitops.by_hand(front()), [f"{front()} status --watch"]), OWNED)
+        look = [f"{front()} status --watch{target.again}"]
+        raise RefusedError(advice(owner, where, gitops.by_hand(front()), look), OWNED)
+    if args.to is None and live.taken_back is not None:
+        return await _again(Swap(store, Fleet(kubectl), voice, _wish(live, live.content, why, args)), stock, voice)
     old = await _wanted(store, stock, args.to)
     content = _lifted(old, live) if args.lift else old.content
-    pins = read_pins(content.encode(), f"{old.name}/{old.key}", None)
+    wish = _wish(old, content, why, args)
     if old.key != live.key:
         raise RefusedError(f"{old.name} holds {old.key}, but the sidecars mount {live.key}: apply a converted file")
-    wish = Wish(content, pins, why, args.wait, back=True, confirm=False)
     code = await Swap(store, Fleet(kubectl), voice, wish).run(stock)
-    _warn_of_helm(voice, live, pins.generation)
+    _warn_of_helm(voice, live, wish.pins.generation)
     return code
+
+
+def _wish(old: Kept, content: str, why: str | None, args: argparse.Namespace) -> Wish:
+    pins = read_pins(content.encode(), f"{old.name}/{old.key}", None)
+    return Wish(content, pins, why, args.wait, back=True, confirm=False)
+
+
+async def _again(swap: Swap, stock: Stock, voice: Voice) -> int:
+    """The live file came by a rollback: a second one, by a hurried hand or two, must not bring the bad file back."""
+    taken = stock.live.taken_back
+    code = await swap.run(stock)
+    voice.say(f"generation {taken} was taken back already, {_by(stock.live)}")
+    voice.say(f"to bring it again, or go further back: `{front()} history`, then rollback --to GENERATION")
+    return code
+
+
+def _by(live: Kept) -> str:
+    by, at = (live.annotations.get(key, "unknown") for key in (names.CHANGED_BY, names.CHANGED_AT))
+    return plain(f"by {by} at {at}")
 
 
 async def _wanted(store: Store, stock: Stock, to: str | None) -> Kept:
@@ -121,6 +144,7 @@ def _in_git(args: argparse.Namespace, voice: Voice, why: str | None) -> int:
     made = gitops.take_back(args.git, args.file, why, args.to)
     voice.answer.update(changed=True, commit=made.commit, restored=made.restored, file=args.file)
     voice.say(f"commit {made.commit[:10]} takes {args.file} back to what it was in {made.restored[:10]}")
-    voice.say(f"nothing is live yet: `git -C {args.git} push`, then sync, then `{front()} status --watch`")
+    push = f"git -C {shlex.quote(str(args.git))} push"
+    voice.say(f"nothing is live yet: `{push}`, then sync, then `{front()} status --watch{target_from(args).again}`")
     voice.end(ok=True)
     return GOOD

@@ -52,7 +52,14 @@ class Scraped:
 
 
 def scraped(text: str) -> Scraped:
-    """The samples that matter. Raises ValueError where the text is no metrics of a sidecar."""
+    """The samples that matter. Raises ValueError where the text is no metrics of a sidecar, or of too old a one."""
+    try:
+        return _scraped(text)
+    except KeyError as error:
+        raise ValueError(f"a metric lacks the label {error}") from None
+
+
+def _scraped(text: str) -> Scraped:
     generation = sha256 = None
     degraded, rejected, ours = False, 0.0, False
     requests: dict[Arm, Tally] = {}

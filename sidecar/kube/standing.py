@@ -17,6 +17,8 @@ from sidecar.kube.scrape import Arm, Scraped, Tally
 from sidecar.settings.pins import BUCKETS, STABLE, Pin, Pins
 
 NONE = "-"
+MOST_NAMED = 20
+"""Pods that one line names; all are in the table."""
 HEAD = ("POD", "GENERATION", "NAME", "VARIANT", "MODEL", "SHARE", "REQUESTS", "ERRORS", "FAILED ATTEMPTS", "NOTE")
 
 
@@ -122,8 +124,14 @@ def note_of(one: Standing, live: Kept | None) -> str:
     return "" if one.pod.ready else "not ready"
 
 
+def staying(standings: Iterable[Standing]) -> list[Standing]:
+    """Those that count: a pod that ends takes no other file, and soon no request."""
+    return [one for one in standings if one.pod.state != "ending"]
+
+
 def summary(standings: Sequence[Standing], live: Kept | None) -> str:
     """`12 of 12 pods on generation 8 (3f2a1b2c)`, or which differ."""
+    standings = staying(standings)
     of = len(standings)
     if live is None:
         found = Counter(_shown(one) for one in standings)
@@ -132,7 +140,9 @@ def summary(standings: Sequence[Standing], live: Kept | None) -> str:
     line = f"{of - len(behind)} of {of} pods on generation {live.identity}"
     if not behind:
         return line
-    return f"{line}; not: {', '.join(f'{one.pod.name} ({_shown(one)})' for one in behind)}"
+    told = [f"{one.pod.name} ({_shown(one)})" for one in behind[:MOST_NAMED]]
+    more = [f"{len(behind) - MOST_NAMED} more"] if behind[MOST_NAMED:] else []
+    return f"{line}; not: {', '.join(told + more)}"
 
 
 def _shown(one: Standing) -> str:

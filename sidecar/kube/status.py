@@ -21,7 +21,7 @@ from sidecar.kube.configmaps import Kept, readable
 from sidecar.kube.fleet import LASTING, Fleet, Standing
 from sidecar.kube.kubectl import Kubectl
 from sidecar.kube.scrape import Scraped
-from sidecar.kube.standing import as_data, by_sha256, note_of, rows_of, summary, table
+from sidecar.kube.standing import as_data, by_sha256, note_of, rows_of, staying, summary, table
 from sidecar.kube.store import Store
 
 CLEAR = "\x1b[H\x1b[2J\x1b[3J"
@@ -74,8 +74,9 @@ async def _status(args: argparse.Namespace, voice: Voice) -> int:
         else:
             _show(args, voice, seen, before, kubectl.target.selector)
             if not args.watch:
-                behind = [one for one in seen.standings if seen.live is None or not one.has(seen.live.sha256)]
-                return BEHIND if behind or not seen.standings else GOOD
+                counted = staying(seen.standings)
+                behind = [one for one in counted if seen.live is None or not one.has(seen.live.sha256)]
+                return BEHIND if behind or not counted else GOOD
             before = {one.pod.name: one.metrics for one in seen.standings if one.trouble is None}
         await asyncio.sleep(args.interval)
 
@@ -115,6 +116,9 @@ def _show(args: argparse.Namespace, voice: Voice, seen: Seen, before: dict[str, 
         stopped = [] if seen.live is None else swap.stopped(seen.live)
         rows = rows_of(one.metrics, before.get(one.pod.name), known, stopped=stopped, only=args.names)
         blocks.append((one, note_of(one, seen.live), rows))
+    for name in args.names:
+        if seen.standings and not any(row.name == name for _, _, rows in blocks for row in rows):
+            voice.warn(f"warning: no pod pins {name!a} or has served it")
     told = summary(seen.standings, seen.live) if seen.standings else f"no pod matches {selector}"
     now = datetime.now(UTC).isoformat(timespec="seconds")
     if voice.json:

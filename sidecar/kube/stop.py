@@ -21,12 +21,14 @@ from sidecar.kube.configmaps import Kept, Stamp
 from sidecar.kube.fleet import Fleet, Pod
 from sidecar.kube.kubectl import Kubectl, trouble
 from sidecar.kube.store import Store
-from sidecar.kube.swap import stops
+from sidecar.kube.swap import named, stops
 from sidecar.settings.problems import suggestion
 
 MOST_KEPT = 50
 """Stops that the annotation remembers: all annotations together may have 256 KiB."""
 RACES = 5
+ABSENT = "absent"
+Reasons = Mapping[str, str | None]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -57,11 +59,14 @@ async def _stop(args: argparse.Namespace, voice: Voice) -> int:
     later = await _in_all(fleet, again, args.pin, variants)
     told = {name: reason for name, reason in told.items() if name in {pod.name for pod in again} or reason is None}
     told |= later
+    told = _judged(told, stock.live, args.pin, variants)
     missed = {name: reason for name, reason in told.items() if reason is not None}
     what = f"{args.pin} {', '.join(variants)}"
     voice.say(f"{what}: stopped in {len(told) - len(missed)} of {len(told)} pods, by {stamp.by} at {stamp.at}")
-    for name, reason in missed.items():
-        voice.say(f"  {name}: {reason}")
+    for line in named(missed):
+        voice.say(line)
+    if missed:
+        voice.say("run it again until it reaches all of them: where it has, it does no harm")
     noted = await _note(store, voice, args.pin, variants, stamp)
     stopped = [name for name in told if name not in missed]
     voice.say(f"a pod that starts now reads the file: set {_percents(variants)} of {args.pin} to 0 in it, then")
@@ -94,8 +99,21 @@ def variants_of(live: Kept, pin_name: str) -> list[str]:
     return [arm.name for arm in pin.arms]
 
 
-async def _in_all(fleet: Fleet, pods: Sequence[Pod], pin: str, variants: Sequence[str]) -> Mapping[str, str | None]:
-    """Pod → why it could not be stopped there, None where it is."""
+def _judged(told: Reasons, live: Kept, pin_name: str, variants: Sequence[str]) -> Reasons:
+    """The same, where a pod's file may lack the variant: well if the live one does, too. Raises RefusedError."""
+    pin = None if live.pins is None else live.pins.pin(pin_name)
+    if pin is not None and any(arm.name in variants for arm in pin.arms):
+        late = f"does not have generation {live.identity} yet, and would not be stopped with it"
+        return {name: late if reason == ABSENT else reason for name, reason in told.items()}
+    if live.pins is not None and all(reason == ABSENT for reason in told.values()):
+        has = variants_of(live, pin_name)
+        fix = suggestion(variants[0], has, f"it has {', '.join(has)}")
+        raise RefusedError(f"{pin_name} has no variant {variants[0]!a}, in the live file or in any pod: {fix}")
+    return {name: None if reason == ABSENT else reason for name, reason in told.items()}
+
+
+async def _in_all(fleet: Fleet, pods: Sequence[Pod], pin: str, variants: Sequence[str]) -> Reasons:
+    """Pod → why it could not be stopped there, None where it is; ABSENT where its file has no such variant."""
     reasons = await asyncio.gather(*(_in_one(fleet, pod, pin, variants) for pod in pods))
     return {pod.name: reason for pod, reason in zip(pods, reasons, strict=True)}
 
@@ -103,15 +121,18 @@ async def _in_all(fleet: Fleet, pods: Sequence[Pod], pin: str, variants: Sequenc
 async def _in_one(fleet: Fleet, pod: Pod, pin: str, variants: Sequence[str]) -> str | None:
     if pod.port is None:
         return "not injected: it has no sidecar"
+    found = None
     for variant in variants:
         try:
-            done = await fleet.execute(pod, "sidecar", "admin", "stop", pin, variant)
+            done = await fleet.execute(pod, "sidecar", "admin", "stop", "--", pin, variant)
         except KubeError as error:
             return str(error)
-        if done.code not in (0, NO_SUCH):  # its file gives the name no such variant: nothing to stop
+        if done.code == NO_SUCH:
+            found = ABSENT
+        elif done.code:
             said = [line for line in done.said.splitlines() if not line.startswith("command terminated")]
             return said[-1].removeprefix("error: ") if said and done.code > 1 else str(trouble(done, fleet.target))
-    return None
+    return found
 
 
 async def _note(store: Store, voice: Voice, pin: str, variants: Sequence[str], stamp: Stamp) -> bool:

@@ -1,12 +1,13 @@
 """The ConfigMaps with pin files, read and written by kubectl.
 
-Decides: in which order and on which conditions they are written. Does not decide: what stands in them
-(`configmaps.py`), or whether it should (`swap.py`).
+Decides: on which conditions they are written. Does not decide: what stands in them (`configmaps.py`), or whether and in
+which order it should (`swap.py`).
 """
 
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -87,24 +88,25 @@ class Store:
                 return user
         except KubeError:
             pass
-        return getpass.getuser()
+        try:
+            return getpass.getuser()
+        except (OSError, KeyError):  # in a container: a user without a name
+            return f"uid {os.getuid()}"
 
     async def rehearse(self, stock: Stock, live: dict[str, Any]) -> None:
         """The API server's word on the write, without writing. Raises KubeError."""
         await self._replace(live, stock.live.metadata, "--dry-run=server")
 
-    async def swap(self, stock: Stock, live: dict[str, Any]) -> Kept:
-        """Keep what is live as the previous file and as a copy, then replace it; answers what is live now.
-
-        In this order, so that whatever breaks off in between, a way back is there. Raises KubeError; `Conflict` where
-        somebody was faster, and then only copies of what was live were written.
-        """
-        await self.keep(stock.live)
+    async def remember(self, stock: Stock) -> None:
+        """Keep what was live as the previous file. Raises KubeError; `Conflict` where somebody was faster."""
         before = configmaps.previous(stock.live, self.target.previous, stock.previous)
         if stock.previous is None:
             await self._create(before)
         else:
             await self._replace(before, stock.previous["metadata"])
+
+    async def swap(self, stock: Stock, live: dict[str, Any]) -> Kept:
+        """Replace the live file; answers what is live now. Raises KubeError; `Conflict` where somebody was faster."""
         return kept(await self._replace(live, stock.live.metadata))
 
     async def keep(self, one: Kept) -> None:

@@ -12,6 +12,7 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,10 @@ from sidecar.settings.words import changes
 
 MOST_NAMED = 20
 """Pods that are named one by one; `status` names them all."""
+REFUSED = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized", "NotFound", "BadRequest")
+"""The API server's words for a write that it did not make."""
+BEFORE_LIMIT_S = 5
+"""How long a swap is held up to learn how pods stand before it."""
 MOST_ASKED = 3
 """Pods that are asked why: they refuse one and the same file."""
 
@@ -108,6 +113,8 @@ class Swap:
         if live.sha256 == new.sha256:
             voice.answer["changed"] = False
             voice.say(f"nothing to do: ConfigMap {live.name} holds generation {live.identity} already")
+            for name, variant in stopped(live):
+                voice.say(f"  {name}: {variant} was stopped and stays so: a file of another generation brings it back")
             return await self._settle([])
         if (reason := objection(stock, self._wish)) is not None:
             raise RefusedError(reason)
@@ -120,27 +127,44 @@ class Swap:
             if voice.json:
                 raise RefusedError("with --format json nobody is asked: give --yes")
             _confirm(live, pods, self._store.target.context)
-        document = configmaps.replaced(live, self._wish.content, new, stamp)
-        try:
-            _, before = await together(self._store.rehearse(stock, document), self._look(pods))
-            made = await self._store.swap(stock, document)
-        except KubeError as error:
-            raise _lost_race(error, live.name) from None
-        try:
-            await self._store.keep(made)
-        except KubeError as error:
-            voice.warn(f"warning: no copy of generation {self._to} was made: {error}; the next swap makes it")
+        document = configmaps.replaced(live, self._wish.content, new, stamp, back=self._wish.back)
+        before = await self._write(stock, document, pods)
         voice.answer.update(changed=True, by=stamp.by, at=stamp.at, why=stamp.why)
         copies = f"{self._store.target.previous} and {live.name}-{live.copy_name}"
         voice.say(f"swapped by {stamp.by} at {stamp.at}; what was live is kept as {copies}")
         return await self._settle(before)
 
-    async def _look(self, pods: list[Pod]) -> list[Standing]:
-        """How they stand before the change. That they can't be asked is no reason not to make it."""
+    async def _write(self, stock: Stock, document: dict[str, Any], pods: list[Pod]) -> list[Standing]:
+        """All ConfigMaps, in an order that leaves a way back whatever breaks off; answers how the pods stood before.
+
+        A new file comes after the previous one is kept. A rollback goes first, for the way back is a copy: broken off
+        in between, the previous file would be the one to get away from.
+        """
+        store, back, doubt = self._store, self._wish.back, "nothing was swapped"
         try:
-            return await self._fleet.look(pods)
-        except KubeError:
-            return []
+            _, before = await together(store.rehearse(stock, document), self._look(pods))
+            await store.keep(stock.live)
+            if not back:
+                await store.remember(stock)
+            doubt = f"whether generation {self._to} is live is not known: the same command again finds out and ends it"
+            made = await store.swap(stock, document)
+        except KubeError as error:
+            raise _lost_race(error, stock.live.name, doubt) from None
+        except asyncio.CancelledError:
+            self._voice.warn(f"interrupted: {doubt}")
+            raise
+        try:
+            await (store.remember(stock) if back else store.keep(made))
+        except KubeError as error:
+            self._voice.warn(f"warning: generation {self._to} is live, but not all is kept: {error}")
+        return before
+
+    async def _look(self, pods: list[Pod]) -> list[Standing]:
+        """How they stand before the change. That they can't be asked is no reason not to make it, or to wait long."""
+        try:
+            return await self._fleet.look(pods, BEFORE_LIMIT_S)
+        except KubeError as error:
+            return [Standing(pod, trouble=str(error)) for pod in pods]
 
     async def _settle(self, before: list[Standing]) -> int:
         """Tell kubelet to look, then wait for the pods. Also finishes a swap that was broken off."""
@@ -188,7 +212,7 @@ class Swap:
     async def _late(self, wait: Wait) -> dict[str, str]:
         """Pod → why it does not have the file; of those that refuse it, some are asked for their reason."""
         late = {one.pod.name: wait.why(one) for one in wait.late}
-        refused = [one.pod for one in wait.late if wait.refused_it(one) or one.metrics.degraded][:MOST_ASKED]
+        refused = [one.pod for one in wait.late if one.metrics.rejected or one.metrics.degraded][:MOST_ASKED]
         for pod, said in zip(refused, await asyncio.gather(*map(self._fleet.last_error, refused)), strict=True):
             if said:
                 late[pod.name] += f": {said}"
@@ -202,12 +226,18 @@ class Swap:
             say(f"no pod matches {self._store.target.selector}: the next that starts reads generation {self._to}")
         if wait.starting:
             say(f"{_count(len(wait.starting), 'pod')} starting: they read it when they start")
-        for name, why in list(late.items())[:MOST_NAMED]:
-            say(f"  {name}: {why}")
-        if len(late) > MOST_NAMED:
-            say(f"  … and {len(late) - MOST_NAMED} more: `{front()} status{self._again}`")
+        for line in named(late):
+            say(line)
         if late:
-            say(f"take it back: `{front()} rollback{self._again}`; watch: `{front()} status --watch{self._again}`")
+            back = "" if self._wish.back else f"take it back: `{front()} rollback{self._again}`; "
+            say(f"{back}watch: `{front()} status --watch{self._again}`")
+
+
+def named(pods: Mapping[str, str]) -> list[str]:
+    """A line for each pod and what is amiss with it; of many, how many more."""
+    lines = [f"  {name}: {why}" for name, why in pods.items()]
+    rest = len(lines) - MOST_NAMED
+    return lines if rest <= 0 else [*lines[:MOST_NAMED], f"  … and {rest} more (--format json names all)"]
 
 
 def _confirm(live: Kept, pods: list[Pod], context: str | None) -> None:
@@ -226,10 +256,11 @@ def _confirm(live: Kept, pods: list[Pod], context: str | None) -> None:
         raise RefusedError("nothing was changed")
 
 
-def _lost_race(error: KubeError, target: str) -> KubeError:
-    """A lost race, in words; any other error as it is."""
+def _lost_race(error: KubeError, target: str, doubt: str) -> KubeError:
+    """A lost race, in words; of any other error, what is sure after it."""
     if error.reason != "Conflict":
-        return error
+        sure = error.reason in REFUSED
+        return KubeError(f"{error}; {'nothing was swapped' if sure else doubt}", error.reason)
     again = f"`{front()} diff FILE` shows what is live now"
     return KubeError(f"somebody changed {target} meanwhile, so nothing was swapped: {again}", error.reason)
 

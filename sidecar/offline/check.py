@@ -48,7 +48,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         settings = settings_of(args)
         if args.live and settings is None:
-            print("error: --live needs --config: it asks the providers that the settings name", file=sys.stderr)
+            sentence = "--live needs --config: it asks the providers that the settings name"
+            print(f"error: {sentence}", file=sys.stderr)
+            if args.format == "json":
+                print_json({"file": str(args.file), "ok": False, "error": sentence})
             return TROUBLE
         pins = pins_of(args.file, settings)
     except ConfigError as error:
@@ -86,6 +89,8 @@ def _report(
         print("\n".join(live.lines))
     names = f"{len(pins.pins)} pins, {len(pins.aliases)} aliases, {len(pins.models)} models"
     verdict = "good" if ok else "names models that are not there" if errors else "has warnings"
-    print(f"{args.file}: {verdict}, generation {pins.generation}, {names}")
+    unknown = 0 if live is None else sum(one["state"] == "unknown" for one in live.models)
+    doubt = f"; not known whether they are there: {unknown} of {len(live.models)}" if live and unknown else ""
+    print(f"{args.file}: {verdict}, generation {pins.generation}, {names}{doubt}")
     if args.config is None:
         print("not checked, for want of --config: whether each provider is configured and has a credential")

@@ -83,6 +83,8 @@ def _parts(pin: Pin, pins: Pins) -> Iterator[tuple[str, Model]]:
 
 def _heading(part: Asked) -> str:
     key = f"key of {part.key}" if part.key else "without a key"
+    if not part.listed:
+        return f"{part.provider} gave no list of models ({key})"
     return f"{part.provider} lists {part.listed} model{'' if part.listed == 1 else 's'} ({key})"
 
 

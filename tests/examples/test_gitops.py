@@ -81,7 +81,8 @@ def test_sources_of_flux_are_there() -> None:
 
 def test_argo_cd_ignores_what_a_swap_writes_and_never_the_file() -> None:
     spec = resource(ARGO / "applications" / "pins.yaml", "Application")["spec"]
-    written = (names.CHANGED_BY, names.CHANGED_AT, names.WHY, names.GENERATION, names.SHA256, names.STOPPED)
+    written = (names.CHANGED_BY, names.CHANGED_AT, names.WHY, names.GENERATION, names.SHA256)
+    written += (names.STOPPED, names.TAKEN_BACK)
     pointers = [f"/metadata/annotations/{name.replace('/', '~1')}" for name in written]
     ignored = {entry["name"]: entry["jsonPointers"] for entry in spec["ignoreDifferences"]}
     assert ignored == {LIVE: pointers, PREVIOUS: pointers}

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from prometheus_client import Counter, Histogram
 
+from sidecar.kube.injection import metrics as injection
 from sidecar.kube.plugin import VERBS
 from sidecar.telemetry.table import TABLE
 from tests.kube.kit import CHART, MONITORING, RenderError, one, render
@@ -33,7 +34,9 @@ Rule = dict[str, Any]
 
 
 def manifest(**values: Any) -> dict[str, Any]:
-    return one(render({"prometheusRule": values}, api_versions=[MONITORING]), "PrometheusRule")
+    """As with the webhook, whose release has a namespace of its own."""
+    all_values = {"prometheusRule": values, "injection": {"mode": "webhook"}, "namespaces": ["shop"]}
+    return one(render(all_values, api_versions=[MONITORING], namespace="injector"), "PrometheusRule")
 
 
 def rules(**values: Any) -> list[Rule]:
@@ -121,8 +124,8 @@ def test_the_operator_takes_the_manifest() -> None:
 
 
 def samples() -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Every sample that a sidecar can show, with its labels."""
-    for row in TABLE:
+    """Every sample that a sidecar or the webhook can show, with its labels."""
+    for row in (*TABLE, *injection.TABLE):
         if row.kind is Histogram:
             for end, more in (("_bucket", ("le",)), ("_sum", ()), ("_count", ())):
                 yield row.name + end, (*row.labels, *more)
@@ -154,7 +157,7 @@ def unknown(expr: str, records: Mapping[str, set[str]]) -> list[str]:
     return wrong
 
 
-LABELS = {label for row in TABLE for label in row.labels}
+LABELS = {label for row in (*TABLE, *injection.TABLE) for label in row.labels}
 RECORDED = {"sidecar:request_duration_seconds_bucket:increase": {"le", "model", "variant"}}
 
 
@@ -177,7 +180,9 @@ def test_every_pod_selector_is_of_our_namespaces() -> None:
     assert 'namespace=~\\"shop|desk\\"' in text
     for rule in rules(matchers='cluster="eu"'):
         for pattern, _ in used(rule["expr"]):
-            assert ":" in pattern or 'cluster="eu"' in rule["expr"]
+            assert (
+                ":" in pattern or ('namespace="injector"' if "injection" in pattern else 'cluster="eu"') in rule["expr"]
+            )
         assert "namespace=~" not in rule["expr"]
 
 
@@ -188,6 +193,13 @@ def test_it_is_made_where_the_api_is_there_or_where_it_is_told_to() -> None:
 
     assert [made("auto"), made("auto", MONITORING)] == [False, True]
     assert [made(True), made(False, MONITORING)] == [True, False]
+
+
+def test_those_of_the_webhook_are_made_only_where_there_is_one() -> None:
+    with_none = one(render(api_versions=[MONITORING]), "PrometheusRule")
+    said = {rule["alert"] for group in with_none["spec"]["groups"] for rule in group["rules"] if "alert" in rule}
+    of_the_webhook = {alert_of(key) for key in KEYS if key.startswith("injection")}
+    assert set(alerts()) - said == of_the_webhook
 
 
 def test_limits_patience_severity_and_labels_are_values() -> None:
@@ -209,6 +221,8 @@ def test_an_alert_can_be_switched_off() -> None:
     [
         {"alerts": {"noSuchAlert": {"enabled": False}}},
         {"alerts": {"absent": {"after": "5m"}}},
+        {"alerts": {"absent": None}},
+        {"alerts": {"modelDrift": {"window": None}}},
         {"alerts": {"absent": {"for": "5 minutes"}}},
         {"alerts": {"latencyP99": {"seconds": 120}}},  # beyond the last bucket: it could never fire
         {"enabled": "yes"},
@@ -230,7 +244,7 @@ def test_queries_of_the_runbook_are_good_and_of_metrics_that_exist(tmp_path: Pat
     known = {name for name, _ in samples()}
     for query in queries:
         assert unknown(query, {}) == []
-        assert set(re.findall(r"\b(?:sidecar|gen_ai)_\w+(?=[\[{ )]|$)", query)) - LABELS <= known, query
+        assert set(re.findall(r"\b(?:model_sidecar|sidecar|gen_ai)_\w+(?=[\[{ )]|$)", query)) - LABELS <= known, query
 
 
 def test_commands_of_the_runbook_exist() -> None:

@@ -21,6 +21,10 @@ def pins(generation: int) -> str:
     return f"version: 1\ngeneration: {generation}\nunlisted: pass\n"
 
 
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 class Release:
     """One release of a chart in a namespace of its own."""
 
@@ -50,7 +54,8 @@ class Release:
         """What an operator's command does: the whole object, as Helm's own field manager."""
         live = self.config_map("model-sidecar-pins")
         live["data"] = {"pins.yaml": pins(generation)}
-        live["metadata"]["annotations"] |= {f"{DOMAIN}generation": str(generation), f"{DOMAIN}changed-by": "jo"}
+        said = {"generation": str(generation), "sha256": sha256(pins(generation)), "changed-by": "jo"}
+        live["metadata"]["annotations"] |= {DOMAIN + name: value for name, value in said.items()}
         apply = ("apply", "--server-side", "--field-manager=helm", "--force-conflicts", "-n", self.namespace, "-f", "-")
         good(self.cluster.kubectl(*apply, stdin=json.dumps(live)))
 
@@ -85,6 +90,33 @@ def test_an_unrelated_upgrade_keeps_what_was_swapped(release: Release) -> None:
     assert release.config_map("model-sidecar-pins")["metadata"]["annotations"][f"{DOMAIN}changed-by"] == "jo"
     assert f"NOT CHANGED in {release.namespace}: the live pin file has generation 5" in said
     assert "a generation above 5" in said
+
+
+def test_one_release_injects_for_the_whole_cluster(cluster: Cluster, release: Release) -> None:
+    release.upgrade("--set", "injection.mode=policy,fullnameOverride=first")
+    try:
+        release.upgrade("--set", "injection.mode=policy,fullnameOverride=renamed")
+        other = cluster.namespace()
+        for mode in ("policy", "webhook"):
+            values = f"injection.mode={mode},fullnameOverride=other,namespaces={{{release.namespace}}}"
+            refused = cluster.helm("install", "other", str(CHART), "-n", other, "--set", values)
+            assert f"the release {release.namespace}/demo injects already" in refused.stderr
+    finally:
+        good(release.helm("uninstall", "demo"))
+
+
+def test_a_file_edited_by_hand_stays_until_a_newer_one_is_forced(release: Release) -> None:
+    release.upgrade(generation=1)
+    live = release.config_map("model-sidecar-pins") | {"data": {"pins.yaml": pins(5)}}
+    good(release.cluster.kubectl("replace", "--field-manager=kubectl-edit", "-f", "-", stdin=json.dumps(live)))
+    assert "the live pin file has generation 5 and stays" in release.upgrade()
+    annotations = release.config_map("model-sidecar-pins")["metadata"]["annotations"]
+    assert annotations[f"{DOMAIN}sha256"] == sha256(pins(5))
+    assert annotations[f"{DOMAIN}why"] == "edited by hand"
+    refused = release.helm("upgrade", "demo", str(CHART), "--set", f"pins.content={pins(6)}")
+    assert 'conflict with "kubectl-edit"' in refused.stderr
+    release.upgrade("--force-conflicts", generation=6)
+    assert release.generations() == ("6", "5")
 
 
 def test_an_unrelated_upgrade_does_not_undo_a_rollback(release: Release) -> None:
@@ -124,7 +156,7 @@ def test_a_stop_by_hand_survives_upgrades_and_stops_none(release: Release) -> No
 
 
 def test_a_copy_that_somebody_else_made_is_left_to_them(release: Release) -> None:
-    digest = hashlib.sha256(pins(2).encode()).hexdigest()[:8]
+    digest = sha256(pins(2))[:8]
     copy = {"apiVersion": "v1", "kind": "ConfigMap", "immutable": True, "data": {"pins.yaml": pins(2)}}
     release.upgrade()
     release.cluster.create(

@@ -101,6 +101,16 @@ def test_an_unrelated_upgrade_does_not_undo_a_rollback(decide: Decide) -> None:
     assert data(decide(pins(9), live=rolled_back)["live"]) == pins(9)
 
 
+def test_what_annotations_say_of_another_file_is_not_taken_over(decide: Decide) -> None:
+    edited = live(pins(5), generation="1", sha256=sha256(pins(1)), changed_by="jo", values_sha256=sha256(pins(1)))
+    decision = decide(pins(1), live=edited)
+    assert (data(decision["live"]), decision["generation"]) == (pins(5), "5")
+    said = decision["live"]["annotations"]
+    assert (said[DOMAIN + "sha256"], said[DOMAIN + "why"]) == (sha256(pins(5)), "edited by hand")
+    assert DOMAIN + "changed-by" not in said
+    assert said[DOMAIN + "values-sha256"] == sha256(pins(1))
+
+
 def test_a_live_file_that_nobody_can_read_is_replaced_and_not_kept_as_the_previous_one(decide: Decide) -> None:
     decision = decide(pins(1), live=live("generation: ["), previous=live(pins(5)))
     assert (data(decision["live"]), data(decision["previous"])) == (pins(1), pins(5))
@@ -137,6 +147,7 @@ def test_generations_are_compared_as_numbers(decide: Decide) -> None:
         ("version: 1", "pins.content has no generation: add"),
         ("generation: '7'", "pins.content has a generation that is no whole number: 7"),
         ("generation: 1.5", "pins.content has a generation that is no whole number"),
+        ("generation: -1", "pins.content has a generation that is no whole number"),
     ],
 )
 def test_a_file_without_a_generation_is_refused(decide: Decide, content: str, sentence: str) -> None:

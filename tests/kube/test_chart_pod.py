@@ -69,7 +69,8 @@ def test_which_shape(inject: Inject, choice: object, version: str, native: bool)
 
 def test_the_version_to_render_for_can_be_said(inject: Inject) -> None:
     assert "initContainers" not in inject(pod(), "1.36", kubeVersionOverride="1.28")["spec"]
-    assert "initContainers" in inject(pod(), "1.28", kubeVersionOverride="v1.31.2-gke.100")["spec"]
+    for version in ("v1.31.2-gke.100", "v1.33.1+k3s1", "1.30+"):
+        assert "initContainers" in inject(pod(), "1.28", kubeVersionOverride=version)["spec"]
 
 
 def test_all_containers_of_the_app_read_the_variables_first(inject: Inject) -> None:
@@ -199,9 +200,10 @@ def test_a_pod_that_ends_by_itself_needs_a_native_sidecar(tmp_path: Path) -> Non
         kit.render(values, chart=chart, kube_version="1.28")
 
 
-def test_a_chart_that_forgot_the_alias_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("template", [DEPLOYMENT, '{{ include "model-sidecar.configmaps" $ }}'])
+def test_a_chart_that_forgot_the_alias_is_told(tmp_path: Path, template: str) -> None:
     folder = tmp_path / "web"
-    kit.app_chart(folder, {"web.yaml": DEPLOYMENT})
+    kit.app_chart(folder, {"web.yaml": template})
     about = folder / "Chart.yaml"
     about.write_text(about.read_text().replace(', "alias": "modelSidecar"', ""))
     with pytest.raises(RenderError, match="alias: modelSidecar"):

@@ -17,7 +17,7 @@ from tests.kube.values_schema import Schema, settings_in_values
 
 NOT_OURS = {
     "global", "model-sidecar-lib",
-    "configMapKeyRef", "fieldRef", "fileKeyRef", "resourceFieldRef", "secretKeyRef",
+    "fieldRef", "fileKeyRef", "resourceFieldRef",
     "ipBlock", "namespaceSelector", "podSelector",
 }  # fmt: skip
 """What belongs to Helm, and parts of Kubernetes' own API, which its schemas check."""

@@ -76,6 +76,18 @@ def test_lint_has_nothing_to_say(chart: Any, version: str) -> None:
         ({"image": {"digest": "latest"}}, "at '/image/digest'"),
         ({"namespaces": ["A_b"]}, "at '/namespaces/0'"),
         ({"pins": {"content": {"version": 1}}}, "at '/pins/content': got object, want string"),
+        ({"image": {"registry": "https://registry.example.com"}}, "at '/image/registry'"),
+        (
+            {"sidecar": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "llm", "key": True}}}]}},
+            "secretKeyRef/key': got boolean, want string",  # YAML's `key: y`
+        ),
+        ({"image": None}, "missing property 'image'"),
+        ({"sidecar": {"settings": None}}, "at '/sidecar': missing property 'settings'"),
+        ({"sidecar": {"resources": None}}, "at '/sidecar': missing property 'resources'"),
+        ({"pins": {"content": None}}, "at '/pins': missing property 'content'"),
+        ({"env": {"noProxy": []}}, "at '/env/noProxy': minItems"),
+        ({"webhook": {"port": None}}, "at '/webhook': missing property 'port'"),
+        ({"prometheusRule": {"window": None}}, "at '/prometheusRule': missing property 'window'"),
         ({"env": {"baseUrls": {"MY URL": "x"}}}, "at '/env/baseUrls': additional properties 'MY URL'"),
     ],
 )

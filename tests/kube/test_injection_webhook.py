@@ -212,6 +212,11 @@ def test_pull_secrets_and_where_it_runs_are_values() -> None:
     assert (spec["tolerations"], spec["priorityClassName"]) == ([{"operator": "Exists"}], "high")
 
 
+def test_it_listens_in_a_cluster_that_is_ipv6_only() -> None:
+    args = pod_spec(values=webhook_values(listenAddress="[::]"))["containers"][0]["args"]
+    assert {"--listen=[::]:8443", "--health-listen=[::]:8080"} <= set(args)
+
+
 def test_its_two_ports_must_differ() -> None:
     with pytest.raises(kit.RenderError, match=r"webhook\.port and webhook\.healthPort are both 9000"):
         rendered(webhook_values(port=9000, healthPort=9000))

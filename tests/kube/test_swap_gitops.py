@@ -167,6 +167,37 @@ def test_git_goes_back_to_a_generation(repository: Path, git: Git) -> None:
     assert (done.code, "no commit of shop/pins.yaml has generation 9" in done.err) == (1, True)
 
 
+def test_of_a_merge_the_whole_is_taken_back(repository: Path, git: Git) -> None:
+    """What was live is what the branch had before the merge, not what the other branch had half-way."""
+    git("checkout", "-qb", "work")
+    for generation in (3, 4):
+        (repository / "shop" / "pins.yaml").write_text(pins(generation))
+        git("commit", "-qam", f"Pins {generation}")
+    git("checkout", "-q", "main")
+    git("merge", "-q", "--no-ff", "-m", "Pins 4", "work")
+    assert rollback(repository, "--file", "shop/pins.yaml").code == 0
+    assert (repository / "shop" / "pins.yaml").read_text() == pins(2)
+
+
+def test_a_shallow_clone_is_told_as_such(repository: Path, git: Git, tmp_path: Path) -> None:
+    (repository / "shop" / "pins.yaml").write_text(pins(3))
+    git("commit", "-qam", "Pins 3")
+    clone = tmp_path / "a clone"
+    git("clone", "-q", "--depth=1", f"file://{repository}", str(clone))
+    assert "`git fetch --unshallow` first" in rollback(clone, "--file", "shop/pins.yaml").err
+
+
+def test_a_path_with_spaces(repository: Path, git: Git) -> None:
+    git("mv", "shop", "my shop")
+    git("commit", "-qm", "Moved")
+    done = rollback(repository, "--file", "my shop/pins.yaml")
+    assert (done.code, "git log --follow -- 'my shop/pins.yaml'" in done.err) == (1, True)
+    (repository / "my shop" / "pins.yaml").write_text(pins(3))
+    git("commit", "-qam", "Pins 3")
+    assert rollback(repository, "--file", "my shop/pins.yaml").code == 0
+    assert (repository / "my shop" / "pins.yaml").read_text() == pins(2)
+
+
 def test_what_else_is_staged_stays_staged(repository: Path, git: Git) -> None:
     (repository / "other.txt").write_text("staged")
     git("add", "other.txt")

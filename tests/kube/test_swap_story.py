@@ -219,8 +219,12 @@ def test_stop_reaches_a_pod_that_came_meanwhile(shop: Stage) -> None:
 def test_stop_where_a_pod_still_has_a_file_without_that_variant(shop: Stage) -> None:
     shop.pods[1].kubelet = False
     assert shop.run("apply", shop.file(pins(8, percent=50)), "--yes", "--wait", "0").code == 0
+    done = shop.run("stop", "chat.core")
+    assert (done.code, "shop-2: does not have generation 8" in done.out) == (4, True)  # and would take units with it
+    shop.pods[1].kubelet = True
+    assert shop.run("apply", shop.file(pins(8, percent=50)), "--yes").code == 0
     assert shop.run("stop", "chat.core").code == 0
-    wait(lambda: shop.pods[1].label() == "7")
+    assert [one.label() for one in shop.pods] == ["8+stop"] * 2
 
 
 def test_nothing_to_stop(shop: Stage) -> None:

@@ -51,6 +51,11 @@ def test_what_is_no_sidecar_is_not_taken_for_one() -> None:
         scraped("# TYPE up gauge\nup 1\n")
 
 
+def test_metrics_of_another_version_are_not_misread() -> None:
+    with pytest.raises(ValueError, match="lacks the label 'variant'"):
+        scraped('sidecar_pins_degraded 0\nsidecar_requests_total{pin="chat"} 1\n')
+
+
 def test_between_two_looks_only_what_came_in_between_counts() -> None:
     assert Tally(10, 4).since(Tally(6, 1)) == Tally(4, 3)
     assert Tally(2, 1).since(Tally(6, 1)) == Tally(2, 1)  # a restart
@@ -176,6 +181,8 @@ FORBIDDEN = 'pods "p" is forbidden: User "u" cannot create resource "pods/exec" 
         ("Error from server (Forbidden): error when creating: exceeded quota: q", "Forbidden", "exceeded quota"),
         ('error: on configmaps "x": the object has been modified\nPlease review', "Conflict", "Please review"),
         ('Error from server: admission webhook "w" denied the request: no', "", "denied the request: no"),
+        ("error: no\nWarning: v1 ComponentStatus is deprecated", "", "no"),
+        ('error when replacing "STDIN": Put "https://k/api": EOF', "NoCluster", "cannot be reached: EOF: check"),
         ("", "", "exit code 1 and no word"),
     ],
 )  # fmt: skip

@@ -231,13 +231,17 @@ def test_a_certificate_is_swapped_under_load_and_no_review_is_lost(tmp_path: Pat
 def test_a_bad_certificate_leaves_the_old_one_and_is_counted_once(tmp_path: Path) -> None:
     with injector(tmp_path) as running:
         first = serial(running)
-        (_, key), (certificate, _) = running.authority.issue(), running.authority.issue()
+        (_, key), (certificate, fitting) = running.authority.issue(), running.authority.issue()
         running.certificates.write({"tls.crt": certificate, "tls.key": key})
         rejected = 'model_sidecar_injection_reloads_total{file="certificate",result="rejected"}'
         wait(lambda: running.metric(rejected) == 1)
         time.sleep(2.2)  # two further looks
         assert running.metric(rejected) == 1
+        assert running.metric('model_sidecar_injection_last_reload_successful{file="certificate"}') == 0
+        assert running.metric('model_sidecar_injection_last_reload_successful{file="template"}') == 1
         assert serial(running) == first
+        running.certificates.write({"tls.crt": certificate, "tls.key": fitting})
+        wait(lambda: running.metric('model_sidecar_injection_last_reload_successful{file="certificate"}') == 1)
         assert running.process.warned("does not belong to the certificate")
         assert running.get("/readyz").status == 200
 

@@ -205,6 +205,8 @@ def test_live_without_settings_says_what_it_needs(tmp_path, capsys):
     check.configure(parser)
     assert check.run(parser.parse_args([str(tmp_path / "p.yaml"), "--live"])) == 2
     assert "--live needs --config" in capsys.readouterr().err
+    assert check.run(parser.parse_args([str(tmp_path / "p.yaml"), "--live", "--format", "json"])) == 2
+    assert json.loads(capsys.readouterr().out)["ok"] is False
 
 
 def test_a_file_with_errors_asks_nobody(sh, fake):
@@ -370,9 +372,11 @@ def test_what_proves_nothing_is_a_warning_and_strict_a_failure(sh, server, quick
 def test_nobody_there(sh):
     with socket.socket() as bound:  # bound and not listening: a connection is refused
         bound.bind(("127.0.0.1", 0))
-        code, _, err = sh(one(), at(f"http://127.0.0.1:{bound.getsockname()[1]}"))
+        code, out, err = sh(one(), at(f"http://127.0.0.1:{bound.getsockname()[1]}"))
     assert code == 0
     assert "provider openai could not be reached" in err
+    assert "openai gave no list of models (without a key)" in out
+    assert "1 models; not known whether they are there: 1 of 1" in out
 
 
 def test_a_connection_that_is_cut(sh, server, quick):

@@ -3,6 +3,7 @@ Nothing where `existing` says that they are there, or `enabled` that no sidecar 
 {{- define "model-sidecar.configmaps" -}}
 {{- $root := .root | default . -}}
 {{- $values := .values | default $root.Values.modelSidecar | default $root.Values -}}
+{{- include "model-sidecar.valuesAreThere" $values -}}
 {{- if not (or $values.existing (eq (toString $values.enabled) "false")) -}}
 {{- $with := dict "root" $root "values" $values "namespace" (.namespace | default $root.Release.Namespace) -}}
 {{- if $values.pins.create -}}

@@ -6,6 +6,13 @@ keys. The sidecar's values are `values` of that dict, else .Values.modelSidecar 
 model-sidecar).
 */}}
 
+{{/* Fails where they are not the library's values. Takes the values; returns nothing. */}}
+{{- define "model-sidecar.valuesAreThere" -}}
+{{- if not (hasKey . "sidecar") -}}
+{{- fail "the library's values are missing: depend on model-sidecar-lib with `alias: modelSidecar`" -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The version of the sidecar that these templates belong to, and the image's default tag. An application's chart has
 an appVersion of its own, so it can't be read from there. */}}
 {{- define "model-sidecar.version" -}}0.1.0{{- end -}}
@@ -42,7 +49,8 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- define "model-sidecar.kubeVersion" -}}
 {{- $root := .root | default . -}}
 {{- $values := .values | default $root.Values.modelSidecar | default $root.Values -}}
-{{- $version := $values.kubeVersionOverride | default $root.Capabilities.KubeVersion.Version -}}
+{{- /* Some clouds call a minor version "30+", and people copy it. */ -}}
+{{- $version := $values.kubeVersionOverride | default $root.Capabilities.KubeVersion.Version | trimSuffix "+" -}}
 {{- if not (semverCompare ">=1.28.0-0" $version) -}}
 {{- fail (printf "Kubernetes %s is too old: Model Sidecar needs 1.28 or later" $version) -}}
 {{- end -}}

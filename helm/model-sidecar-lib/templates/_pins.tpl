@@ -69,7 +69,7 @@ generation (the live one's), live and previous (each `data` and `annotations`), 
 {{- dict "problem" (printf "is not YAML: %s" $file.Error) | toJson -}}
 {{- else if not (hasKey $file "generation") -}}
 {{- dict "problem" "has no generation: add `generation: 1`, and raise it with each change" | toJson -}}
-{{- else if not (and (kindIs "float64" $generation) (eq (float64 (int64 $generation)) $generation)) -}}
+{{- else if not (and (kindIs "float64" $generation) (eq (float64 (int64 $generation)) $generation) (ge $generation 0.0)) -}}
 {{- dict "problem" (printf "has a generation that is no whole number: %v" $generation) | toJson -}}
 {{- else -}}
 {{- dict "generation" (int64 $generation | toString) "sha256" (sha256sum .) | toJson -}}
@@ -78,7 +78,8 @@ generation (the live one's), live and previous (each `data` and `annotations`), 
 
 {{/*
 A pins ConfigMap → JSON with good (it holds a readable pin file), generation, sha256, data and our annotations. Not the one
-about stopped variants: it is the operators' own, and Helm 4 would call it a conflict to own it too.
+about stopped variants: it is the operators' own, and Helm 4 would call it a conflict to own it too. Where somebody has
+edited the file by hand, the annotations still speak of the file before, and are not taken over.
 */}}
 {{- define "model-sidecar.pins.ofConfigMap" -}}
 {{- $data := get . "data" | default dict -}}
@@ -87,7 +88,13 @@ about stopped variants: it is the operators' own, and Helm 4 would call it a con
 {{- $annotations := dict
   "model-sidecar.io/generation" ($read.generation | default "")
   "model-sidecar.io/sha256" ($read.sha256 | default "") -}}
-{{- range $name, $value := dig "metadata" "annotations" dict . -}}
+{{- $given := dig "metadata" "annotations" dict . -}}
+{{- $noted := get $given "model-sidecar.io/sha256" -}}
+{{- if and $noted (ne $noted ($read.sha256 | default "")) -}}
+{{- $_ := set $annotations "model-sidecar.io/why" "edited by hand" -}}
+{{- $given = pick $given "model-sidecar.io/values-sha256" -}}
+{{- end -}}
+{{- range $name, $value := $given -}}
 {{- if and (hasPrefix "model-sidecar.io/" $name) (ne $name "model-sidecar.io/stopped") -}}{{- $_ := set $annotations $name $value -}}{{- end -}}
 {{- end -}}
 {{- dict

@@ -8,9 +8,7 @@ that can't have a sidecar fails, saying why.
 */}}
 {{- define "model-sidecar.pod" -}}
 {{- $values := .values | default .root.Values.modelSidecar | default .root.Values -}}
-{{- if not (hasKey $values "sidecar") -}}
-{{- fail "the library's values are missing: depend on model-sidecar-lib with `alias: modelSidecar`" -}}
-{{- end -}}
+{{- include "model-sidecar.valuesAreThere" $values -}}
 {{- $with := dict "root" .root "values" $values -}}
 {{- $pod := .pod -}}
 {{- if kindIs "string" $pod -}}

@@ -61,11 +61,32 @@ them.
 {{- concat $all .root.Values.injection.excludedNamespaces | uniq | toYaml -}}
 {{- end -}}
 
-{{- /* What the webhook is asked about: pods that are being made. */ -}}
+{{- /* What the API server asks about: pods that are being made. */ -}}
 {{- define "model-sidecar.injection.rules" -}}
 - apiGroups: [""]
   apiVersions: [v1]
   operations: [CREATE]
   resources: [pods]
   scope: Namespaced
+{{- end -}}
+
+{{- /*
+Fails where another release injects already: both would take each pod that asks, and it would wait for the ConfigMaps
+of the one that isn't in its namespace. Sees nothing where nothing can be looked up. Returns nothing.
+*/ -}}
+{{- define "model-sidecar.injection.alone" -}}
+{{- $api := "admissionregistration.k8s.io/v1" -}}
+{{- $own := printf "%s/%s" .Release.Namespace .Release.Name -}}
+{{- range $kind := list "MutatingAdmissionPolicy" "MutatingWebhookConfiguration" -}}
+{{- if $.Capabilities.APIVersions.Has (printf "%s/%s" $api $kind) -}}
+{{- range (lookup $api $kind "" "").items -}}
+{{- $labels := .metadata.labels | default dict -}}
+{{- $by := .metadata.annotations | default dict -}}
+{{- $owner := printf "%s/%s" (get $by "meta.helm.sh/release-namespace") (get $by "meta.helm.sh/release-name") -}}
+{{- if and (eq (get $labels "app.kubernetes.io/name") "model-sidecar") (eq (get $labels "app.kubernetes.io/component") "injection") (ne $owner $own) -}}
+{{- fail (printf "injection.mode: the release %s injects already (%s %s), for the whole cluster: list your namespaces in its `namespaces`, or set its injection.mode: none first" $owner $kind .metadata.name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}

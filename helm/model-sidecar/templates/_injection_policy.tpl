@@ -18,11 +18,7 @@ admissionregistration.k8s.io/v1beta1
 {{- define "model-sidecar.injection.policy.pods" -}}
 matchPolicy: Equivalent
 resourceRules:
-- apiGroups: [""]
-  apiVersions: [v1]
-  operations: [CREATE]
-  resources: [pods]
-  scope: Namespaced
+{{ include "model-sidecar.injection.rules" . }}
 namespaceSelector:
   matchExpressions:
   - key: kubernetes.io/metadata.name

@@ -24,12 +24,20 @@ _SECONDS = Row(
 _RELOADS = Row(
     Counter, "model_sidecar_injection_reloads", "Changes of the mounted files, used or rejected.", ("file", "result")
 )
+_USED = Row(
+    Gauge,
+    "model_sidecar_injection_last_reload_successful",
+    "1 while the mounted files as they lie there are in use, 0 while they are rejected.",
+    ("file",),
+)
 _EXPIRY = Row(
     Gauge,
     "model_sidecar_injection_certificate_expiry_timestamp_seconds",
     "When the served certificate expires, since the epoch.",
 )
 _TEMPLATE = Row(Gauge, "model_sidecar_injection_template_info", "The template in use; always 1.", ("sha256", "version"))
+
+TABLE = (_DECISIONS, _SECONDS, _RELOADS, _USED, _EXPIRY, _TEMPLATE)
 
 
 class Metrics:
@@ -41,12 +49,14 @@ class Metrics:
         self._decisions = Family(_DECISIONS, self._registry)
         self._seconds = Family(_SECONDS, self._registry)
         self._reloads = Family(_RELOADS, self._registry)
+        self._used = Family(_USED, self._registry)
         self._expiry = Family(_EXPIRY, self._registry)
         self._template = Family(_TEMPLATE, self._registry)
         for asked_by in get_args(AskedBy):
             for result in RESULTS:
                 self._decisions.at(asked_by, result)
         for file in FILES:
+            self._used.at(file).set(1)  # the process doesn't start on files that it can't use
             for outcome in get_args(Outcome):
                 self._reloads.at(file, outcome)
 
@@ -56,6 +66,7 @@ class Metrics:
 
     def reloaded(self, file: str, outcome: Outcome) -> None:
         self._reloads.at(file, outcome).inc()
+        self._used.at(file).set(outcome == "ok")
 
     def template(self, sha256: str, version: str) -> None:
         """The template in use from now on."""
