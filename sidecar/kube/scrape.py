@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from prometheus_client.parser import text_string_to_metric_families
 
 Arm = tuple[str, str, str]
-"""Name, variant and the model that served."""
+"""Name, variant and the model that served, or was tried."""
+NOT_THE_MODELS = ("caller", "stale", "stream_options")
+"""Faults of attempts that say nothing of the model: the alerts leave them out, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Scraped:
     """`generation` as the sidecar shows it (`7`, `7+stop`), None with no pin file. Tallies count since its start.
 
     A request is bad if it ended with an error, ours or the provider's; one whose client left is no one's fault.
-    Attempts are by model: a variant whose every call falls back has no bad request, and only bad attempts.
+    Attempts tell of a variant whose every call falls back: it has no bad request, and only bad attempts.
     """
 
     generation: str | None = None
@@ -48,7 +50,7 @@ class Scraped:
     degraded: bool = False
     rejected: float = 0.0
     requests: Mapping[Arm, Tally] = field(default_factory=dict)
-    attempts: Mapping[str, Tally] = field(default_factory=dict)
+    attempts: Mapping[Arm, Tally] = field(default_factory=dict)
 
 
 def scraped(text: str) -> Scraped:
@@ -63,7 +65,7 @@ def _scraped(text: str) -> Scraped:
     generation = sha256 = None
     degraded, rejected, ours = False, 0.0, False
     requests: dict[Arm, Tally] = {}
-    attempts: dict[str, Tally] = {}
+    attempts: dict[Arm, Tally] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             name, labels, value = sample.name, sample.labels, sample.value
@@ -78,9 +80,11 @@ def _scraped(text: str) -> Scraped:
                 left = labels["code"] == "none"
                 bad = value if labels["error"] and not left else 0.0
                 requests[key] = requests.get(key, Tally()) + Tally(value, bad)
-            elif name == "sidecar_attempts_total" and labels["outcome"] in ("ok", "failed"):
-                bad = value if labels["outcome"] == "failed" else 0.0
-                attempts[labels["model"]] = attempts.get(labels["model"], Tally()) + Tally(value, bad)
+            elif name == "sidecar_variant_attempts_total" and labels["outcome"] in ("ok", "failed"):
+                if labels["fault"] not in NOT_THE_MODELS:
+                    key = (labels["pin"], labels["variant"], labels["model"])
+                    bad = value if labels["outcome"] == "failed" else 0.0
+                    attempts[key] = attempts.get(key, Tally()) + Tally(value, bad)
     if not ours:
         raise ValueError("these are no metrics of a sidecar")
     return Scraped(generation, sha256, degraded, rejected, requests, attempts)

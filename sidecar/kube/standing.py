@@ -26,7 +26,7 @@ HEAD = ("POD", "GENERATION", "NAME", "VARIANT", "MODEL", "SHARE", "REQUESTS", "E
 class Row:
     """A name's arm in one pod. `percent` is None where the generation in use plans no such calls.
 
-    `error_ratio` is of requests under this name; `failed_ratio` of attempts at this model under any name of the pod.
+    `error_ratio` is of requests that this model ended; `failed_ratio` of attempts at this model for them.
     """
 
     name: str
@@ -55,7 +55,7 @@ def rows_of(
     """
     was = before or Scraped()
     seen = {arm: _since(tally, was.requests.get(arm)) for arm, tally in now.requests.items()}
-    tries = {model: _since(tally, was.attempts.get(model)) for model, tally in now.attempts.items()}
+    tries = {arm: _since(tally, was.attempts.get(arm)) for arm, tally in now.attempts.items()}
     planned = dict(_planned(pins, stopped if _has_stopped(now) else ())) if pins is not None else {}
     arms: dict[Arm, float | None] = {**planned}
     arms |= {arm: None for arm, tally in sorted(seen.items()) if arm not in planned and tally.total}
@@ -65,7 +65,7 @@ def rows_of(
         name, variant, model = arm
         if only and name not in only:
             continue
-        tally, attempts = seen.get(arm, Tally()), tries.get(model, Tally())
+        tally, attempts = seen.get(arm, Tally()), tries.get(arm, Tally())
         note = "" if arms[arm] is not None or pins is None else _aside(pins.pin(name), model)
         if _has_stopped(now) and (name, variant) in stopped:
             note = "stopped"

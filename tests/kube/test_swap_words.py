@@ -32,10 +32,11 @@ sidecar_pins_reloads_total{result="rejected"} 2
 sidecar_requests_total{pin="p",variant="canary",model="m",dialect="openai",code="2xx",error=""} 6
 sidecar_requests_total{pin="p",variant="canary",model="m",dialect="anthropic",code="5xx",error="provider"} 2
 sidecar_requests_total{pin="p",variant="canary",model="m",dialect="openai",code="none",error="client_gone"} 2
-# TYPE sidecar_attempts_total counter
-sidecar_attempts_total{model="m",cause="first",outcome="ok"} 6
-sidecar_attempts_total{model="m",cause="retry",outcome="failed"} 4
-sidecar_attempts_total{model="m",cause="hedge",outcome="lost_hedge"} 9
+# TYPE sidecar_variant_attempts_total counter
+sidecar_variant_attempts_total{pin="p",variant="canary",model="m",cause="first",outcome="ok",fault=""} 6
+sidecar_variant_attempts_total{pin="p",variant="canary",model="m",cause="retry",outcome="failed",fault="overload"} 4
+sidecar_variant_attempts_total{pin="p",variant="canary",model="m",cause="first",outcome="failed",fault="caller"} 3
+sidecar_variant_attempts_total{pin="p",variant="canary",model="m",cause="hedge",outcome="lost_hedge",fault=""} 9
 """
 
 
@@ -43,7 +44,8 @@ def test_metrics_are_read() -> None:
     found = scraped(METRICS)
     assert (found.generation, found.sha256, found.degraded, found.rejected) == ("8", "b", False, 2)
     assert found.requests == {("p", "canary", "m"): Tally(10, 2)}  # a client that left is nobody's fault
-    assert found.attempts == {"m": Tally(10, 4)}  # a hedge that lost neither
+    # A hedge that lost is no failure, and a request that is wrong in itself is none of the model's.
+    assert found.attempts == {("p", "canary", "m"): Tally(10, 4)}
 
 
 def test_what_is_no_sidecar_is_not_taken_for_one() -> None:
@@ -90,7 +92,7 @@ def test_what_served_aside_from_the_plan_is_told() -> None:
 def test_a_variant_that_only_falls_back_shows_as_broken() -> None:
     now = seen(
         requests={("chat.core", "canary", "gpt-c-2026-01-01"): Tally(4, 0)},
-        attempts={"gpt-b-2026-01-01": Tally(4, 4)},
+        attempts={("chat.core", "canary", "gpt-b-2026-01-01"): Tally(4, 4)},
     )
     rows = rows_of(now, None, read_pins(pins(8, percent=10).encode(), "p.yaml", None))
     canary = next(row for row in rows if row.model == "gpt-b-2026-01-01")
