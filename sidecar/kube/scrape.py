@@ -80,11 +80,15 @@ def _scraped(text: str) -> Scraped:
                 left = labels["code"] == "none"
                 bad = value if labels["error"] and not left else 0.0
                 requests[key] = requests.get(key, Tally()) + Tally(value, bad)
-            elif name == "sidecar_variant_attempts_total" and labels["outcome"] in ("ok", "failed"):
-                if labels["fault"] not in NOT_THE_MODELS:
-                    key = (labels["pin"], labels["variant"], labels["model"])
-                    bad = value if labels["outcome"] == "failed" else 0.0
-                    attempts[key] = attempts.get(key, Tally()) + Tally(value, bad)
+            elif name == "sidecar_variant_attempts_total" and _judged(labels):
+                key = (labels["pin"], labels["variant"], labels["model"])
+                bad = value if labels["outcome"] == "failed" else 0.0
+                attempts[key] = attempts.get(key, Tally()) + Tally(value, bad)
     if not ours:
         raise ValueError("these are no metrics of a sidecar")
     return Scraped(generation, sha256, degraded, rejected, requests, attempts)
+
+
+def _judged(attempt: Mapping[str, str]) -> bool:
+    """Whether a model is judged by such attempts; by lost hedges and clients that left it is not."""
+    return attempt["outcome"] in ("ok", "failed") and attempt["fault"] not in NOT_THE_MODELS
