@@ -234,6 +234,22 @@ class Cluster:
             return False
 
 
+def adding_policy(name: str, label: str, expression: str, *, reinvocation: str = "Never") -> dict[str, Any]:
+    """A mutating policy beside ours, with its binding: for pods in namespaces with this label (`key=value`)."""
+    key, _, value = label.partition("=")
+    pods = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    spec = {
+        "failurePolicy": "Fail",
+        "reinvocationPolicy": reinvocation,
+        "matchConstraints": {"namespaceSelector": {"matchLabels": {key: value}}, "resourceRules": [pods]},
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}],
+    }
+    head = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
+    policy = {**head, "kind": "MutatingAdmissionPolicy", "spec": spec}
+    binding = {**head, "kind": "MutatingAdmissionPolicyBinding", "spec": {"policyName": name}}
+    return {"apiVersion": "v1", "kind": "List", "items": [policy, binding]}
+
+
 def _good(done: subprocess.CompletedProcess[str]) -> str:
     if done.returncode:
         raise Failed(done.stderr.strip() or done.stdout.strip())

@@ -12,7 +12,7 @@ import pytest
 
 from sidecar.kube.injection.decide import decide
 from sidecar.kube.injection.template import read
-from tests.cluster.cluster import Cluster, until
+from tests.cluster.cluster import Cluster, adding_policy, until
 from tests.cluster.policy_kit import ASK, OPT_OUT, answer, dry, installed, names, pod
 from tests.kube.injection_cases import (
     FIT,
@@ -115,28 +115,11 @@ def test_a_container_that_came_later_gets_the_variables(native: Cluster) -> None
     assert stored["spec"]["containers"][0] == first["spec"]["containers"][0]
 
 
-LATE = """
-apiVersion: admissionregistration.k8s.io/v1
-kind: MutatingAdmissionPolicy
-metadata: {name: zz-late}
-spec:
-  failurePolicy: Fail
-  reinvocationPolicy: Never
-  matchConstraints:
-    namespaceSelector: {matchLabels: {late: "yes"}}
-    resourceRules:
-    - {apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}
-  mutations:
-  - patchType: JSONPatch
-    jsonPatch:
-      expression: >-
-        [JSONPatch{op: "add", path: "/spec/containers/-", value: Object.spec.containers{name: "late", image: "late:1"}}]
----
-apiVersion: admissionregistration.k8s.io/v1
-kind: MutatingAdmissionPolicyBinding
-metadata: {name: zz-late}
-spec: {policyName: zz-late}
-"""
+LATE = adding_policy(
+    "zz-late",
+    "late=yes",
+    '[JSONPatch{op: "add", path: "/spec/containers/-", value: Object.spec.containers{name: "late", image: "late:1"}}]',
+)
 
 
 def test_the_api_server_asks_again_when_another_policy_adds_a_container(native: Cluster) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.cluster import Cluster, Failed, server_binary, tool, until
+from tests.cluster.cluster import Cluster, Failed, adding_policy, server_binary, tool, until
 from tests.kube.webhook_kit import Injector, Json, injector
 
 INJECT = "model-sidecar.io/inject"
@@ -128,30 +128,14 @@ def test_what_the_webhook_says_when_it_answers_no_review_reaches_the_user(cluste
     assert "There is nothing here: reviews go to /inject/pod or" in until(refusal)
 
 
-MESH = """
-apiVersion: admissionregistration.k8s.io/v1
-kind: MutatingAdmissionPolicy
-metadata: {name: mesh.example.com}
-spec:
-  failurePolicy: Fail
-  reinvocationPolicy: IfNeeded
-  matchConstraints:
-    namespaceSelector: {matchLabels: {mesh: "true"}}
-    resourceRules:
-    - {apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}
-  mutations:
-  - patchType: JSONPatch
-    jsonPatch:
-      expression: >-
-        has(object.spec.initContainers) && !object.spec.containers.exists(c, c.name == "mesh")
-        ? [JSONPatch{op: "add", path: "/spec/containers/0",
-        value: Object.spec.containers{name: "mesh", image: "mesh:1"}}] : []
----
-apiVersion: admissionregistration.k8s.io/v1
-kind: MutatingAdmissionPolicyBinding
-metadata: {name: mesh.example.com}
-spec: {policyName: mesh.example.com}
-"""
+MESH = adding_policy(
+    "mesh.example.com",
+    "mesh=true",
+    'has(object.spec.initContainers) && !object.spec.containers.exists(c, c.name == "mesh") ? '
+    '[JSONPatch{op: "add", path: "/spec/containers/0", '
+    'value: Object.spec.containers{name: "mesh", image: "mesh:1"}}] : []',
+    reinvocation="IfNeeded",
+)
 
 
 def test_a_container_that_comes_later_gets_the_environment(cluster: Cluster, running: Injector) -> None:
