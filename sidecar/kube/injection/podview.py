@@ -95,8 +95,6 @@ class Spec(View, frozen=True):
 
 
 class Metadata(View, frozen=True):
-    name: str | None = None
-    generate_name: str | None = None
     labels: Texts | None = None
     annotations: Texts | None = None
     owner_references: list[Owner] | None = None
