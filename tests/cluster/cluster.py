@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -20,6 +19,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
+
+from tests.kube.tools import tool
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
@@ -43,12 +44,6 @@ def server_binary() -> Path:
     """Where `tests/cluster/build` puts the API server."""
     path = subprocess.run([HERE / "build", "--path"], check=True, capture_output=True, text=True, timeout=10).stdout
     return Path(path.strip())
-
-
-def tool(name: str) -> str | None:
-    """`kubectl` or `helm`: from the variable KUBECTL or HELM, else from .venv/kube/bin, else from PATH."""
-    ours = REPOSITORY / ".venv" / "kube" / "bin" / name
-    return os.environ.get(name.upper()) or (str(ours) if ours.exists() else shutil.which(name))
 
 
 def until(attempt: Callable[[], T | None], limit_s: float = 20.0) -> T:

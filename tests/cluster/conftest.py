@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.cluster import Cluster, server_binary, tool
+from tests.cluster.cluster import Cluster, server_binary
+from tests.kube.tools import needed
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +16,6 @@ def cluster() -> Iterator[Cluster]:
     binary = server_binary()
     if not binary.exists():
         pytest.skip("no API server: run tests/cluster/build")
-    if not tool("kubectl"):
-        pytest.skip("no kubectl: set KUBECTL, or put it on PATH")
+    needed("kubectl")
     with Cluster(binary) as running:
         yield running

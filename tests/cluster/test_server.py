@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.cluster import Cluster, Failed, server_binary, tool, until
+from tests.cluster.cluster import Cluster, Failed, server_binary, until
+from tests.kube.tools import needed
 
 POLICY = """
 apiVersion: admissionregistration.k8s.io/v1
@@ -80,8 +81,7 @@ def test_only_the_admin_may_do_anything(cluster: Cluster) -> None:
 
 
 def test_helm_reaches_it(cluster: Cluster) -> None:
-    if not tool("helm"):
-        pytest.skip("no helm: set HELM, or put it on PATH")
+    needed("helm")
     done = cluster.helm("list", "--all-namespaces", "-o", "json")
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import sys
 import threading
 import time
@@ -21,8 +20,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.cluster import REPOSITORY, Cluster, tool, until
+from tests.cluster.cluster import REPOSITORY, Cluster, until
 from tests.kube.swap_kit import pins, sha
+from tests.kube.tools import needed, own_address
 from tests.pins.kit import Mount
 from tests.process import kit
 
@@ -53,8 +53,7 @@ class Shop:
 
     def run(self, *words: str | Path, user: str = "operator") -> Any:
         """`kubectl model-sidecar …`, ended."""
-        kubectl = tool("kubectl")
-        assert kubectl
+        kubectl = needed("kubectl")
         path = f"PATH={BIN}:{os.environ['PATH']}"
         known = ("env", path, f"KUBECTL={kubectl}", kubectl)
         return self.cluster.run(*known, "model-sidecar", *map(str, words), "-n", self.namespace, user=user)
@@ -69,8 +68,7 @@ class Shop:
 @pytest.fixture
 def shop(cluster: Cluster, tmp_path: Path) -> Shop:
     """The chart with generation 7."""
-    if not tool("helm"):
-        pytest.skip("no helm: set HELM, or put it on PATH")
+    needed("helm")
     made = Shop(cluster, tmp_path)
     made.helm("install", pins(7))
     return made
@@ -159,19 +157,6 @@ def test_a_file_of_a_whole_mebibyte_fits_and_can_be_taken_back(shop: Shop) -> No
 
 
 # --- pods, through the API server's proxy ----------------------------------------------------------------------------
-
-
-def own_address() -> str:
-    """An address of this machine that the API server's proxy may call: not a loopback one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-        try:
-            asker.connect(("192.0.2.1", 9))  # nothing is sent
-        except OSError:
-            pytest.skip("this machine has no address but loopback")
-        address = str(asker.getsockname()[0])
-    if address.startswith(("127.", "169.254.")):
-        pytest.skip("this machine has no address but loopback")
-    return address
 
 
 @contextlib.contextmanager

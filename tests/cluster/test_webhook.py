@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +16,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.cluster import Cluster, tool, until
+from tests.cluster.cluster import Cluster, until
 from tests.cluster.policy_kit import ASK, OPT_OUT, answer, dry, names, pod
 from tests.kube import kit
 from tests.kube.injection_cases import FIT, UNFIT, Json, comparable, included, webhook_values
+from tests.kube.tools import needed, own_address
 from tests.process.kit import command, listening, wait
 
 NAME = "model-sidecar-injection"
@@ -68,7 +68,7 @@ class Installed:
             (self.folder / name).parent.mkdir(exist_ok=True)
             (self.folder / name).write_bytes(data)
         here = [word.replace("/etc/model-sidecar", str(self.folder)) for word in words]
-        ports = [f"--listen={our_address()}:0", "--health-listen=127.0.0.1:0"]
+        ports = [f"--listen={own_address()}:0", "--health-listen=127.0.0.1:0"]
         process = self.running.enter_context(command(self.folder, *here, *ports))
         host, _, port = wait(lambda: listening(process))["listen"][0].rpartition(":")
         self.cluster.apply(endpoints(host, int(port)))
@@ -81,21 +81,10 @@ def dry_or_none(cluster: Cluster, document: Json) -> Json:
     return {"spec": {}} if answer(cluster, document) else dry(cluster, document)
 
 
-def our_address() -> str:
-    """An address of this machine that the API server may call: Kubernetes takes no loopback for an endpoint."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # sends nothing: it only asks the routing table
-        found = str(probe.getsockname()[0])
-        if not found.startswith("127."):
-            return found
-    pytest.skip("this machine has only a loopback address, which no EndpointSlice takes")
-
-
 @pytest.fixture(scope="module")
 def installed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    if not tool("helm"):
-        pytest.skip("no helm: set HELM, or put it on PATH")
-    our_address()
+    needed("helm")
+    own_address()
     chart = Installed(cluster, tmp_path_factory.mktemp("webhook"))
     chart.values.write_text(yaml.safe_dump(webhook_values() | {"namespaces": [cluster.namespace()]}))
     chart.helm("install", str(kit.CHART), "--create-namespace", "--values", str(chart.values))

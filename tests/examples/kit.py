@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.kube import kit, schemas
 from tests.kube.kit import Manifest
+from tests.kube.tools import needed
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -19,18 +16,9 @@ NATIVE = ("1.29", "1.33", "1.37")
 """Versions of Kubernetes to check against: native sidecars, as the Kustomize component makes them."""
 
 
-def kubectl() -> str:
-    """The real kubectl, or a skipped test."""
-    ours = ROOT / ".venv" / "kube" / "bin" / "kubectl"
-    found = os.environ.get("KUBECTL") or (str(ours) if ours.exists() else shutil.which("kubectl"))
-    if not found:
-        pytest.skip("no kubectl: set KUBECTL, or put it on PATH")
-    return found
-
-
 def kustomize(folder: Path) -> subprocess.CompletedProcess[str]:
     """`kubectl kustomize FOLDER`, whatever comes of it."""
-    command = [kubectl(), "kustomize", str(folder)]
+    command = [needed("kubectl"), "kustomize", str(folder)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 

@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from tests.examples.kit import EXAMPLES, ROOT
+from tests.kube.tools import needed
 
 FOLDER = EXAMPLES / "github-actions"
 WORKFLOW = FOLDER / ".github" / "workflows" / "pins.yml"
 BIN = Path(sys.executable).parent
-KUBE_BIN = Path(__file__).parents[2] / ".venv" / "kube" / "bin"
 BODY = yaml.safe_load(WORKFLOW.read_text())
 JOBS: dict[str, Any] = BODY["jobs"]
 STEPS = [(job, step) for job, body in JOBS.items() for step in body["steps"]]
@@ -74,10 +74,7 @@ def test_actionlint() -> None:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_shellcheck(name: str) -> None:
-    found = shutil.which("shellcheck", path=os.pathsep.join([str(KUBE_BIN), os.environ["PATH"]]))
-    if found is None:
-        pytest.skip("no shellcheck: tools/kube-tools gets it")
-    command = [found, "--shell=bash", "-"]
+    command = [needed("shellcheck"), "--shell=bash", "-"]
     done = subprocess.run(command, input=SCRIPTS[name], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout
 

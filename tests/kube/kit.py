@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from helm_python import Chart, HelmError, _native, lint
 from kubernetes_validate import validate as check_manifest  # type: ignore[import-untyped]
@@ -194,12 +192,3 @@ def app_chart(folder: Path, templates: Mapping[str, str], values: Mapping[str, A
 def version_of(chart: Path) -> str:
     """A chart's version."""
     return str(yaml.safe_load((chart / "Chart.yaml").read_text())["version"])
-
-
-def helm() -> str:
-    """The real helm, or a skipped test."""
-    ours = HELM.parent / ".venv" / "kube" / "bin" / "helm"
-    found = os.environ.get("HELM") or (str(ours) if ours.exists() else shutil.which("helm"))
-    if not found:
-        pytest.skip("no helm: set HELM, or put it on PATH")
-    return found

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from tests.kube.api import Api, Document
+from tests.kube.tools import needed
 from tests.pins.kit import Mount
 from tests.process import kit
 
@@ -30,15 +29,6 @@ HERE = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 NAMESPACE = "shop"
 LIMIT_S = 60.0
-
-
-def kubectl() -> str:
-    """The real kubectl; a test that needs it is skipped where there is none."""
-    ours = HERE / ".venv" / "kube" / "bin" / "kubectl"
-    found = os.environ.get("KUBECTL") or (str(ours) if ours.exists() else shutil.which("kubectl"))
-    if not found:
-        pytest.skip("no kubectl: set KUBECTL, or put it on PATH")
-    return found
 
 
 def pins(generation: int, *, percent: float = 0, model: str = "gpt-a-2026-01-01", provider: str = "openai") -> str:
@@ -216,7 +206,7 @@ def stage(folder: Path, text: str | None = None, *, monotonic: bool = False, **m
     """A namespace in which `text` is live, and no pods yet."""
     live = text if text is not None else pins(7)
     with Api(folder / "api") as api:
-        made = Stage(api, folder, kubectl())
+        made = Stage(api, folder, needed("kubectl"))
         metadata = {"labels": {"model-sidecar.io/pins": "live"}, **metadata}
         api.put(configmap("model-sidecar-pins", {"pins.yaml": live}, **metadata))
         settings = sidecar_yaml("http://127.0.0.1:4020/v1") | {"monotonic": monotonic}

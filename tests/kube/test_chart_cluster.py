@@ -13,6 +13,7 @@ import pytest
 from tests.cluster.cluster import Cluster
 from tests.kube import kit
 from tests.kube.kit import CHART, EXAMPLE
+from tests.kube.tools import needed
 
 DOMAIN = "model-sidecar.io/"
 
@@ -70,7 +71,7 @@ def good(done: CompletedProcess[str]) -> str:
 
 @pytest.fixture
 def release(cluster: Cluster) -> Release:
-    kit.helm()
+    needed("helm")
     return Release(cluster)
 
 
@@ -167,7 +168,7 @@ def test_a_copy_that_somebody_else_made_is_left_to_them(release: Release) -> Non
 
 
 def test_an_apps_chart_brings_its_own(cluster: Cluster) -> None:
-    kit.helm()
+    needed("helm")
     release = Release(cluster, EXAMPLE)
     release.upgrade(generation=3)
     assert release.generations() == ("3", "3")
@@ -211,7 +212,7 @@ def test_who_may_do_what(roles: Release, user: str, asks: tuple[str, ...], answe
 
 @pytest.fixture(scope="module")
 def roles(cluster: Cluster) -> Release:
-    kit.helm()
+    needed("helm")
     release = Release(cluster)
     subjects = {
         "viewers": [{"kind": "Group", "name": "developers"}],

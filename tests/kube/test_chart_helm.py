@@ -10,10 +10,11 @@ import pytest
 
 from tests.kube import kit
 from tests.kube.kit import CHART, EXAMPLE
+from tests.kube.tools import needed
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([kit.helm(), *args], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([needed("helm"), *args], capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_lint_is_content() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.cluster import Cluster, Failed, adding_policy, server_binary, tool, until
+from tests.cluster.cluster import Cluster, Failed, adding_policy, server_binary, until
+from tests.kube.tools import tool
 from tests.kube.webhook_kit import Injector, Json, injector
 
 INJECT = "model-sidecar.io/inject"

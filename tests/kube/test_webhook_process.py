@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.kube.tools import tool
 from tests.kube.webhook_kit import (
     Injector,
     Json,
@@ -27,8 +28,6 @@ from tests.kube.webhook_kit import (
     validate,
 )
 from tests.process.kit import rss_mib, wait
-
-PROMTOOL = Path(__file__).parents[2] / ".venv" / "kube" / "bin" / "promtool"
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +160,8 @@ def test_health_is_plain_http(running: Injector) -> None:
 def test_metrics_are_as_prometheus_wants_them(running: Injector) -> None:
     running.send(review("bare"))
     body = running.get("/metrics").body
-    if PROMTOOL.exists():
-        done = subprocess.run([PROMTOOL, "check", "metrics"], input=body, capture_output=True, timeout=30, check=False)
+    if promtool := tool("promtool"):
+        done = subprocess.run([promtool, "check", "metrics"], input=body, capture_output=True, timeout=30, check=False)
         assert (done.returncode, done.stderr) == (0, b"")
     text = body.decode()
     assert 'model_sidecar_injections_total{asked_by="pod",result="denied"}' in text
