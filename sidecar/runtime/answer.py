@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from sidecar.core.facts import Attempt
+from sidecar.runtime.exchange import Incoming
 from sidecar.runtime.stream import Ends, Stream
 
 INFLATE_CAP = 8 * 1024 * 1024
@@ -18,7 +19,7 @@ class Answer:
     """`complete` if all of it is in `held`."""
 
     attempt: Attempt
-    response: aiohttp.ClientResponse
+    response: Incoming
     held: bytes = b""
     complete: bool = False
     stream: Stream | None = None
@@ -33,7 +34,7 @@ class Answer:
         return self.inflated
 
 
-def unread(response: aiohttp.ClientResponse) -> bytes:
+def unread(response: Incoming) -> bytes:
     """What has arrived of a body and wasn't read. Whoever calls this takes it away from all others."""
     try:
         return response.content.read_nowait()
@@ -41,11 +42,11 @@ def unread(response: aiohttp.ClientResponse) -> bytes:
         return b""
 
 
-def media_type(response: aiohttp.ClientResponse) -> str:
+def media_type(response: Incoming) -> str:
     return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
-def is_json(response: aiohttp.ClientResponse) -> bool:
+def is_json(response: Incoming) -> bool:
     kind = media_type(response)
     return kind == "application/json" or kind.endswith("+json")
 

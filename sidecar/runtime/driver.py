@@ -26,6 +26,7 @@ from sidecar.errors import Code, Refusal, RefusedError
 from sidecar.runtime.answer import Answer, is_json, media_type, unread
 from sidecar.runtime.body import Held
 from sidecar.runtime.connector import Dial
+from sidecar.runtime.exchange import Incoming
 from sidecar.runtime.headers import is_encoded
 from sidecar.runtime.stream import Ends, Stream
 from sidecar.runtime.upstream import AttemptError, Shipment, Upstream, meaning
@@ -78,7 +79,7 @@ class Driver:
         self._race = race
         self._plan = plan
         self._held = held
-        self._open: dict[int, aiohttp.ClientResponse] = {}
+        self._open: dict[int, Incoming] = {}
         self._answers: dict[int, Answer] = {}
         self._tasks: dict[int, asyncio.Task[Report]] = {}
         self._refusals: dict[int, Refusal] = {}
@@ -218,14 +219,14 @@ class Driver:
             answer.ends = Ends(b"")
         return Report(answer.attempt)
 
-    def _is_metered_stream(self, response: aiohttp.ClientResponse) -> bool:
+    def _is_metered_stream(self, response: Incoming) -> bool:
         return (
             self._plan.endpoint.meter is not None
             and media_type(response) == "text/event-stream"
             and not is_encoded(response.headers)
         )
 
-    def _is_held(self, response: aiohttp.ClientResponse) -> bool:
+    def _is_held(self, response: Incoming) -> bool:
         if self._plan.streams_json or response.method == "HEAD" or response.status in (204, 304):
             return False
         return is_json(response)
@@ -283,7 +284,7 @@ class Driver:
                 return Report(attempt)
             patience.holding()
 
-    async def _read(self, attempt: Attempt, response: aiohttp.ClientResponse, patience: Patience) -> tuple[bytes, bool]:
+    async def _read(self, attempt: Attempt, response: Incoming, patience: Patience) -> tuple[bytes, bool]:
         """The body and whether that is all of it: it is not if it is larger than may be held."""
         declared = response.headers.get("Content-Length", "")
         if declared.isdecimal() and int(declared) > HOLD_JSON_BYTES:
@@ -297,7 +298,7 @@ class Driver:
                 return b"".join(parts), False
         return parts[0] if len(parts) == 1 else b"".join(parts), True
 
-    async def _chunk(self, attempt: Attempt, response: aiohttp.ClientResponse, patience: Patience) -> bytes:
+    async def _chunk(self, attempt: Attempt, response: Incoming, patience: Patience) -> bytes:
         """What comes next, b"" at the end. Raises AttemptError if the answer breaks."""
         try:
             chunk = await response.content.readany()

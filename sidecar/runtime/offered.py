@@ -24,6 +24,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from sidecar import __version__
 from sidecar.core.facts import Fault
 from sidecar.runtime.connector import Dial
+from sidecar.runtime.exchange import Incoming
 from sidecar.runtime.secrets import Secrets
 from sidecar.runtime.upstream import AttemptError, Shipment, Upstream, meaning
 from sidecar.settings.problems import nearest
@@ -284,7 +285,7 @@ class _Asker:
             raise _TroubleError(_plain(meaning(error, name, reused=False).message), hopeless=False) from None
         return response.status, self._judge(response.status, body)
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _body(self, response: Incoming) -> bytes:
         pieces, size = [], 0
         while piece := await response.content.readany():
             size += len(piece)

@@ -10,10 +10,12 @@ import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from time import monotonic
 from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import LooseHeaders
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
@@ -23,11 +25,10 @@ from sidecar.dialects import registry
 from sidecar.dialects.base import Dialect
 from sidecar.runtime import headers as header_rules
 from sidecar.runtime.connector import DIAL, Dial, GuardedConnector, HandshakeResponse
+from sidecar.runtime.exchange import Incoming, Origin, exchange
 from sidecar.settings.static import Provider, Settings
 from sidecar.state.credentials import Credentials
 
-READ_BUFFER = 64 * 1024
-RESPONSE_FIELD_BYTES = 16 * 1024
 LARGE_BODY = 1024 * 1024
 PIECE = 64 * 1024
 STALE_S = 2.0
@@ -80,28 +81,30 @@ class Upstream:
         self._credentials = credentials
         self._proxies = {p.name: proxy_for(p) for p in settings.providers.values()}
         self._tls = {p.name: tls_for(p) for p in settings.providers.values()}
-        self._session = aiohttp.ClientSession(
-            connector=GuardedConnector(on_poisoned),
+        self._connector = GuardedConnector(on_poisoned)
+        self._session = aiohttp.ClientSession(  # for WebSockets; what goes by HTTP needs less (`exchange`)
+            connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
-            read_bufsize=READ_BUFFER,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            max_field_size=RESPONSE_FIELD_BYTES,
-            max_line_size=RESPONSE_FIELD_BYTES,
             response_class=HandshakeResponse,
         )
         # aiohttp would copy them, and lose duplicates whose names differ in case; ours are made for one request each.
         self._session._prepare_headers = _as_they_are  # type: ignore[method-assign]  # noqa: SLF001
+        self._origins = {
+            p.name: Origin(p.base_url, self._session, self._tls[p.name], self._proxies[p.name])
+            for p in settings.providers.values()
+        }
 
     async def close(self) -> None:
         await self._session.close()
 
-    def url(self, provider: str, path: str, *, injected: bool) -> URL:
+    def url(self, provider: str, path: str, *, injected: bool) -> str:
         """Where a raw path leads at a provider; a `key=` in the query is a credential like any other."""
         if injected and "?" in path:
             path = without_key(path)
-        return URL(registry.upstream_url(self._providers[provider].base_url, path), encoded=True)
+        return registry.upstream_url(self._providers[provider].base_url, path)
 
     def headers(self, provider: str, shipment: Shipment) -> CIMultiDict[str]:
         """The end-to-end headers of the caller, with our credential instead of its own where we have one."""
@@ -119,38 +122,29 @@ class Upstream:
             out["traceparent"] = shipment.traceparent
         return out
 
-    async def send(self, provider: str, shipment: Shipment, dial: Dial, *, connect_s: float) -> aiohttp.ClientResponse:
-        """The answer's headers. Raises AttemptError with what the failure means, or lets a cancellation through."""
-        headers = self.headers(provider, shipment)
+    async def send(self, provider: str, shipment: Shipment, dial: Dial, *, connect_s: float) -> Incoming:
+        """The answer's head. Raises AttemptError with what the failure means, or lets a cancellation through."""
+        origin, body = self._origins[provider], shipment.body
+        length = len(body) if isinstance(body, bytes) else 0 if body is None else shipment.content_length
         DIAL.set(dial)
-        body = shipment.body
-        data: bytes | AsyncIterator[bytes] | None
-        if isinstance(body, bytes):
-            headers["Content-Length"] = str(len(body))
-            data = in_pieces(body) if len(body) > LARGE_BODY else body
-        else:
-            if shipment.content_length is not None:
-                headers["Content-Length"] = str(shipment.content_length)
-            data = body
         begun = monotonic()
         try:
-            response = await self._session.request(
-                shipment.method,
-                self.url(provider, shipment.path, injected=self._credentials.injects(provider)),
-                headers=headers,
-                data=data,
-                allow_redirects=False,
-                ssl=self._tls[provider],
-                proxy=self._proxies[provider],
-                timeout=aiohttp.ClientTimeout(total=None, connect=connect_s, sock_read=None),
-            )
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
-            unread = dial.reused and isinstance(body, bytes | None) and monotonic() - begun < STALE_S
+            url = self.url(provider, shipment.path, injected=self._credentials.injects(provider))
+            head = origin.head(shipment.method, url, self.headers(provider, shipment), length)
+            try:
+                connection = await self._connector.connect(origin.pattern, [], connect_timeout(connect_s))
+            except TimeoutError as exc:
+                raise aiohttp.ConnectionTimeoutError from exc
+            if isinstance(body, bytes) and len(body) > LARGE_BODY:
+                body = in_pieces(body)
+            incoming = await exchange(connection, shipment.method, head, body)
+        except (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError, ValueError) as exc:
+            unread = dial.reused and isinstance(shipment.body, bytes | None) and monotonic() - begun < STALE_S
             raise meaning(exc, provider, reused=unread) from exc
-        if response.status < 200:  # aiohttp waits for the final answer, so this is an unasked 101, or no status at all
-            response.close()
+        if incoming.status < 200:  # an unasked 101, or no status at all
+            incoming.close()
             raise AttemptError(Fault.BROKEN, f"Provider {provider} sent a status that is no answer.")
-        return response
+        return incoming
 
     async def dial_socket(
         self, provider: str, shipment: Shipment, *, max_bytes: int
@@ -166,7 +160,7 @@ class Upstream:
         DIAL.set(dial)
         try:
             return await self._session.ws_connect(
-                self.url(provider, shipment.path, injected=self._credentials.injects(provider)),
+                URL(self.url(provider, shipment.path, injected=self._credentials.injects(provider)), encoded=True),
                 headers=headers,
                 protocols=offered,
                 ssl=self._tls[provider],
@@ -182,6 +176,12 @@ class Upstream:
             raise UpgradeRefusedError(exc.status, refused, dial.refusal_headers, dial.refusal) from exc
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
             raise meaning(exc, provider, reused=False) from exc
+
+
+@lru_cache(64)
+def connect_timeout(seconds: float) -> aiohttp.ClientTimeout:
+    """A limit for connecting alone: the rest of a request has clocks of its own (`watch`)."""
+    return aiohttp.ClientTimeout(total=None, connect=seconds)
 
 
 def _as_they_are(headers: LooseHeaders | None) -> CIMultiDict[str]:

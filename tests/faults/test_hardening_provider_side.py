@@ -46,7 +46,7 @@ async def test_bytes_that_were_not_read_yet_are_noticed_at_reuse(stage: Stage) -
     shipment = Shipment(method="GET", path="/v1/x", headers=empty, body=None, content_length=None, encoding=None)
     dial = Dial(fresh=False)
     response = await stage.running.lifecycle.shared.upstream.send("openai", shipment, dial, connect_s=5)
-    assert await response.read() == JSON
+    assert await response.content.read() == JSON
     assert not dial.reused
 
 
