@@ -63,6 +63,12 @@ def overloaded(what: str) -> RefusedError:
     return RefusedError(Refusal(Code.OVERLOADED, f"The sidecar is at its limit of {what}.", 1.0, close=True))
 
 
+def _too_large(limit: int) -> RefusedError:
+    return RefusedError(
+        Refusal(Code.TOO_LARGE, f"The request body is over the limit of {int(limit)} bytes.", close=True)
+    )
+
+
 def _stalled() -> RefusedError:
     return RefusedError(Refusal(Code.BAD_REQUEST, "The request body stopped arriving.", close=True))
 
@@ -84,12 +90,15 @@ async def read_until(
 
     Raises RefusedError as `read_whole` does; what may pass by has no limit of size.
     """
-    too_large = RefusedError(
-        Refusal(Code.TOO_LARGE, f"The request body is over the limit of {int(limit)} bytes.", close=True)
-    )
     declared = request.content_length or 0
     if declared > limit and passes is None:
-        raise too_large
+        raise _too_large(limit)
+    if passes is None and (body := _arrived(request)) is not None:
+        if len(body) > limit:
+            raise _too_large(limit)
+        if not held.grow(len(body)):
+            raise overloaded("buffered bytes")
+        return body, True
     parts: list[bytes] = []
     size = 0
     async with aclosing(pieces(request, idle_s=idle_s)) as source:
@@ -99,10 +108,16 @@ async def read_until(
             if passes is not None and size - len(piece) <= HEAD_BYTES and passes(b"".join(parts)):
                 return b"".join(parts), False
             if size > limit or (declared > limit and size > HEAD_BYTES):
-                raise too_large
+                raise _too_large(limit)
             if not held.grow(len(piece)):
                 raise overloaded("buffered bytes")
     return parts[0] if len(parts) == 1 else b"".join(parts), True
+
+
+def _arrived(request: BaseRequest) -> bytes | None:
+    """The whole body, if all of it is here already, as it mostly is when the headers are read."""
+    content = request.content
+    return content.read_nowait() if content.is_eof() and content.exception() is None else None
 
 
 async def pieces(request: BaseRequest, *, idle_s: float) -> AsyncGenerator[bytes]:

@@ -53,6 +53,7 @@ class GuardedHandler(ResponseHandler):
         super().__init__(loop)
         self.idle = False
         self.uses = 0
+        self._poller: select.poll | None = None  # of its socket, which it keeps for life
         self._on_poisoned = on_poisoned
 
     def data_received(self, data: bytes) -> None:
@@ -86,12 +87,15 @@ class GuardedHandler(ResponseHandler):
 
     def readable(self) -> bool:
         """Whether there is something to read although nothing was asked: bytes, or the end of the connection."""
-        sock = self.transport.get_extra_info("socket") if self.transport is not None else None
-        if sock is None or sock.fileno() < 0:
+        if self.transport is None or self.transport.is_closing():
             return True
-        poller = select.poll()
-        poller.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
-        return bool(poller.poll(0))
+        if self._poller is None:
+            sock = self.transport.get_extra_info("socket")
+            if sock is None or sock.fileno() < 0:
+                return True
+            self._poller = select.poll()
+            self._poller.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+        return bool(self._poller.poll(0))
 
 
 class HandshakeResponse(ClientResponse):
@@ -122,9 +126,14 @@ class GuardedConnector(TCPConnector):
         self._factory = make  # aiohttp has no public way to say which protocol its connections use
 
     async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:
-        dial = DIAL.get()
+        """What aiohttp's session calls, for a WebSocket."""
+        del traces
+        return await self.obtain(req, timeout, DIAL.get())
+
+    async def obtain(self, req: ClientRequest, timeout: ClientTimeout, dial: Dial) -> Connection:
+        """A clean connection to where `req` goes. Raises ClientError, OSError or TimeoutError."""
         while True:
-            connection = await super().connect(req, traces, timeout)
+            connection = await super().connect(req, [], timeout)
             protocol = connection.protocol
             assert isinstance(protocol, GuardedHandler)
             reused = protocol.uses > 0

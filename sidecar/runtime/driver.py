@@ -44,7 +44,7 @@ _REFUSALS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """What the driver needs to know of a request beyond the race. Times in seconds."""
 
@@ -60,7 +60,7 @@ class Plan:
     streams_json: bool  # a JSON answer that is a stream in disguise (Gemini without alt=sse): never held
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Report:
     """How far an attempt came: it failed, or it can be committed."""
 
@@ -291,11 +291,14 @@ class Driver:
             return b"", False
         parts: list[bytes] = []
         size = 0
+        content = response.content
         while chunk := await self._chunk(attempt, response, patience):
             parts.append(chunk)
             size += len(chunk)
             if size > HOLD_JSON_BYTES or not self._held.grow(len(chunk)):
                 return b"".join(parts), False
+            if content.at_eof() and content.exception() is None:
+                break
         return parts[0] if len(parts) == 1 else b"".join(parts), True
 
     async def _chunk(self, attempt: Attempt, response: Incoming, patience: Patience) -> bytes:

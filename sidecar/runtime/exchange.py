@@ -25,6 +25,8 @@ from aiohttp.streams import StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from sidecar.runtime.wire import head
+
 READ_BUFFER = 64 * 1024
 FIELD_BYTES = 16 * 1024
 
@@ -94,7 +96,7 @@ class Origin:
         self._absolute = str(url.origin()) if proxy is not None and not self.pattern.is_ssl() else ""
         self._start = len(str(url.origin()))
 
-    def head(self, method: str, url: str, headers: CIMultiDict[str], length: int | None) -> bytes:
+    def head_of(self, method: str, url: str, headers: CIMultiDict[str], length: int | None) -> bytes:
         """The bytes of a request's head. `length` None: the body comes in chunks. Raises ValueError."""
         target = self._absolute + (url[self._start :] or "/")
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self._host}"]
@@ -105,16 +107,15 @@ class Origin:
             lines.append("Transfer-Encoding: chunked")
         elif length or method not in _BODILESS:
             lines.append(f"Content-Length: {length}")
-        head = "\r\n".join(lines)
-        if head.count("\r") != len(lines) - 1 or head.count("\n") != len(lines) - 1 or "\0" in head:
-            raise ValueError("a header has a line break")  # it would begin another header, or another request
-        return (head + "\r\n\r\n").encode()
+        return head(lines)
 
 
 async def exchange(
-    connection: Connection, method: str, head: bytes, body: bytes | AsyncIterator[bytes] | None
+    connection: Connection, method: str, first: bytes, body: bytes | AsyncIterator[bytes] | None
 ) -> Incoming:
-    """Send a request and read the head of its answer. The connection is given back or closed whatever happens.
+    """Send a request, `first` being its head, and read the head of its answer.
+
+    The connection is given back or closed whatever happens.
 
     Raises ClientError, OSError or HttpProcessingError.
     """
@@ -135,10 +136,10 @@ async def exchange(
             raise ClientConnectionResetError("the connection was closed")
         upload = None
         if body is None or isinstance(body, bytes):
-            transport.write(head + body if body else head)
+            transport.write(first + body if body else first)
         else:
-            transport.write(head)
-            chunked = head.endswith(b"Transfer-Encoding: chunked\r\n\r\n")
+            transport.write(first)
+            chunked = first.endswith(b"Transfer-Encoding: chunked\r\n\r\n")
             upload = asyncio.create_task(_send(protocol, body, chunked=chunked), name="upload")
         incoming = Incoming(connection, method, upload)
         await incoming.begin()

@@ -35,7 +35,7 @@ class Relay:
     piece of a stream that is about to be sent.
     """
 
-    __slots__ = ("_on_first", "_on_useful", "_request", "_send", "answer", "copy", "reply")
+    __slots__ = ("_on_first", "_on_useful", "_put", "_request", "answer", "copy", "reply")
 
     def __init__(
         self,
@@ -53,66 +53,77 @@ class Relay:
         self._on_useful = on_useful
         response = answer.response
         headers = to_client(response.headers, response.raw_headers)
-        if any(name == "x-should-retry" for name, _ in ours):
-            headers.popall("x-should-retry", None)
-        headers.extend(ours)
+        for name, value in ours:
+            if name == "x-should-retry":
+                headers.popall(name, None)
+            headers.add(name, value)
         # The length holds where the bytes are passed on as they are, and where there is no body to contradict it.
         bodiless = request.method == "HEAD" or response.status in (204, 304)
         length = response.headers.get("Content-Length")
         if length is not None and (bodiless or (answer.stream is None and not answer.complete)):
             headers["Content-Length"] = length
         self.reply = Reply(
-            response.status, headers.items(), reason=response.reason, body=answer.held if answer.complete else None
+            response.status, headers, reason=response.reason, body=answer.held if answer.complete else None
         )
         self.copy = copy
-        self._send = self.reply.send if copy is None else self._copy_and_send
+        self._put = self.reply.put if copy is None else self._copy_and_put
 
     async def run(self, watch: Watch) -> None:
         """Send it to its end. Raises BrokenAnswerError if the provider didn't finish; client errors pass through."""
         reply, answer = self.reply, self.answer
+        if answer.complete and len(answer.held) <= LARGE_BYTES and not self._request.protocol.writing_paused:
+            await reply.prepare(self._request)  # all of it is written at once, so that nothing is left to watch
+            self._on_first()
+            return
         watch.begin(events=answer.stream is not None, useful=answer.attempt.first_at is not None)
         await reply.prepare(self._request)
         if answer.complete:
             self._on_first()
-            if len(answer.held) > LARGE_BYTES:
-                watch.writing()
+            watch.writing()
             await reply.write_eof()
             return
         if answer.held:
-            await self._send(answer.held, watch)
+            put_all = self._put(answer.held)
             self._on_first()
+            if not put_all:
+                await reply.taken(watch)
+        else:
+            reply.send_head()
         await (self._bytes(watch) if answer.stream is None else self._events(watch))
         await reply.write_eof()
 
     async def _bytes(self, watch: Watch) -> None:
-        read, send, ends = self.answer.response.content.readany, self._send, self.answer.ends
+        read, put, ends = self.answer.response.content.readany, self._put, self.answer.ends
         try:
             while chunk := await read():
                 watch.byte()
                 if ends is not None:
                     ends.feed(chunk)
-                await send(chunk, watch)
+                if not put(chunk):
+                    await self.reply.taken(watch)
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
             self._raise_unless_client(exc)
 
     async def _events(self, watch: Watch) -> None:
         stream = self.answer.stream
         assert stream is not None
-        read, send = self.answer.response.content.readany, self._send
-        if stream.ended:
+        read, put = self.answer.response.content.readany, self._put
+        had_ended = stream.ended
+        if had_ended:
             watch.tail()
         try:
             while chunk := await read():
-                watch.byte()
-                had_ended = stream.ended
                 data = stream.feed(chunk)
                 if stream.useful:
                     watch.useful()
                     if self.answer.attempt.first_at is None:
                         self._on_useful()
-                if data:
-                    await send(data, watch)
+                else:
+                    watch.byte()
+                if data and not put(data):
+                    await self.reply.taken(watch)
                 if stream.ended and not had_ended:
+                    had_ended = True
                     watch.tail()
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
             if not stream.done:
@@ -120,13 +131,13 @@ class Relay:
         rest = stream.rest()
         if not stream.done:
             raise BrokenAnswerError  # half an event is not sent: ours would be read as its continuation
-        if rest:
-            await send(rest, watch)
+        if rest and not put(rest):
+            await self.reply.taken(watch)
 
-    async def _copy_and_send(self, data: bytes, watch: Watch) -> None:
+    def _copy_and_put(self, data: bytes) -> bool:
         assert self.copy is not None
         self.copy.add(data)
-        await self.reply.send(data, watch)
+        return self.reply.put(data)
 
     def _raise_unless_client(self, exc: Exception) -> None:
         transport = self._request.transport

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Iterator
 from typing import Protocol
 
 from sidecar.core.record import Record
@@ -45,6 +46,7 @@ class Shared:
         tracing: Tracing | None,
     ) -> None:
         self.loop = loop
+        self.new_id = _ids().__next__
         self.now = time.monotonic  # uvloop's own clock counts whole milliseconds
         self.settings = settings
         self.state = state
@@ -60,10 +62,6 @@ class Shared:
         self.in_flight = 0
         self.last_request_at = self.now()
         self.draining = False
-
-    @staticmethod
-    def new_id() -> str:
-        return "req_" + os.urandom(12).hex()
 
     def arrived(self, now: float) -> None:
         self.in_flight += 1
@@ -95,3 +93,11 @@ class Shared:
         self.events.request(record)
         if self.tracing is not None and span is not None:
             self.tracing.finish(record, span)
+
+
+def _ids() -> Iterator[str]:
+    """Ids of requests, from chance that is fetched for many at once."""
+    while True:
+        chance = os.urandom(12 * 256).hex()
+        for at in range(0, len(chance), 24):
+            yield "req_" + chance[at : at + 24]

@@ -59,7 +59,7 @@ class UpgradeRefusedError(Exception):
         self.body = body
 
 
-@dataclass(frozen=True, slots=True, repr=False)  # it holds the caller's credentials
+@dataclass(slots=True, repr=False)  # it holds the caller's credentials
 class Shipment:
     """What to send. `body` is bytes (can be sent again), an iterator (once), or None."""
 
@@ -126,13 +126,12 @@ class Upstream:
         """The answer's head. Raises AttemptError with what the failure means, or lets a cancellation through."""
         origin, body = self._origins[provider], shipment.body
         length = len(body) if isinstance(body, bytes) else 0 if body is None else shipment.content_length
-        DIAL.set(dial)
         begun = monotonic()
         try:
             url = self.url(provider, shipment.path, injected=self._credentials.injects(provider))
-            head = origin.head(shipment.method, url, self.headers(provider, shipment), length)
+            head = origin.head_of(shipment.method, url, self.headers(provider, shipment), length)
             try:
-                connection = await self._connector.connect(origin.pattern, [], connect_timeout(connect_s))
+                connection = await self._connector.obtain(origin.pattern, connect_timeout(connect_s), dial)
             except TimeoutError as exc:
                 raise aiohttp.ConnectionTimeoutError from exc
             if isinstance(body, bytes) and len(body) > LARGE_BODY:

@@ -1,8 +1,8 @@
 """The clocks of a request and of its attempts: several limits, one timer each.
 
 Every byte and every event only stores a time, which moves a deadline on; the timer fires at the nearest one it knew,
-and sleeps again if that has moved. Only what may bring a deadline nearer (headers, the first event, a write that
-stalls) sets it anew. Expiry cancels the task, as `asyncio.timeout` does, and leaves the reason.
+and sleeps again if that has moved. It is set anew only where a deadline comes nearer than that. Expiry cancels the
+task, as `asyncio.timeout` does, and leaves the reason.
 """
 
 from __future__ import annotations
@@ -49,21 +49,23 @@ class Alarm:
     Subclasses say in `_next` when it is due, and why.
     """
 
-    __slots__ = ("_cancelling", "_expired", "_handle", "_loop", "_paroled", "_task")
+    __slots__ = ("_cancelling", "_expired", "_handle", "_loop", "_paroled", "_task", "_wakes_at")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._handle: asyncio.TimerHandle | None = None
+        self._wakes_at = 0.0
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._paroled = False
         self._expired: Limit | None = None
 
     def __enter__(self) -> Self:
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(self._loop)
         assert self._task is not None
         self._cancelling = self._task.cancelling()
-        self._arm()
+        if (at := self._first_look()) is not None:
+            self._wake_by(at)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
@@ -85,12 +87,23 @@ class Alarm:
     def _next(self) -> tuple[float, Limit] | None:
         raise NotImplementedError
 
+    def _first_look(self) -> float | None:
+        """When the timer fires first: not after anything can be due."""
+        due = self._next()
+        return None if due is None else due[0]
+
     def _arm(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
+        """See to it that the timer fires by the time that is due now; earlier does no harm."""
         if (due := self._next()) is not None:
-            self._handle = self._loop.call_at(due[0], self._fire)
+            self._wake_by(due[0])
+
+    def _wake_by(self, at: float) -> None:
+        if self._handle is not None:
+            if self._wakes_at <= at:
+                return
+            self._handle.cancel()
+        self._wakes_at = at
+        self._handle = self._loop.call_at(at, self._fire)
 
     def _fire(self) -> None:
         self._handle = None
@@ -98,14 +111,14 @@ class Alarm:
         if due is None:
             return
         at, limit = due
-        late_s = self._loop.time() - at
-        if late_s < 0:
-            self._handle = self._loop.call_at(at, self._fire)
+        now = self._loop.time()
+        if now < at:
+            self._wake_by(at)
             self._paroled = False
-        elif late_s > LATE_S and not self._paroled:
+        elif now - at > LATE_S and not self._paroled:
             # We ourselves stood still (SIGSTOP, a throttled CPU): what arrived meanwhile is read before we judge.
             self._paroled = True
-            self._handle = self._loop.call_later(PAROLE_S, self._fire)
+            self._wake_by(now + PAROLE_S)
         else:
             self.expire(limit)
 
@@ -123,10 +136,12 @@ class Patience(Alarm):
         self._last_byte: float | None = None  # None: no answer yet, so silence is not a pause in it
         self._release_at: float | None = None
 
+    def _first_look(self) -> float:
+        return min(self._give_up_at, self._loop.time() + self._idle_s)  # so `headers`, always later, needs no timer
+
     def headers(self) -> None:
         """An answer began: from now on silence counts."""
         self._last_byte = self._loop.time()
-        self._arm()
 
     def byte(self) -> None:
         self._last_byte = self._loop.time()
@@ -185,7 +200,7 @@ class Watch(Alarm):
 
     def useful(self) -> None:
         """A useful event came. The first one ends the first-event limit and starts the content-idle one."""
-        self._last_useful = self._loop.time()
+        self._last_byte = self._last_useful = self._loop.time()
         if not self._content:
             self._first_by = None
             self._content = True
