@@ -16,12 +16,10 @@ from sidecar.errors import Refusal
 from sidecar.runtime.answer import Answer
 from sidecar.runtime.headers import to_client
 from sidecar.runtime.recorder import Recorder
-from sidecar.runtime.reply import Reply
+from sidecar.runtime.reply import LARGE_BYTES, Reply
 from sidecar.runtime.watch import Watch
 
 LAST_WORDS_S = 1.0
-LARGE_BYTES = 64 * 1024
-"""A whole answer over this may fill the client's socket, so that writing it is watched."""
 
 
 class BrokenAnswerError(Exception):

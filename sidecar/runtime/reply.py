@@ -17,6 +17,9 @@ from sidecar.errors import Refusal
 from sidecar.runtime.watch import Watch
 from sidecar.runtime.wire import head
 
+LARGE_BYTES = 64 * 1024
+"""A whole answer over this may fill the client's socket, so that writing it is watched."""
+
 Headers = CIMultiDict[str] | Iterable[tuple[str, str]]
 
 
@@ -35,9 +38,10 @@ class Reply(web.StreamResponse):
         self._send_headers_immediately = False  # they go before the first bytes of the body, or by `send_head`
 
     async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
-        if self._whole is None or self._eof_sent or self._payload_writer is not None or request.protocol.writing_paused:
+        body, begun = self._whole, self._eof_sent or self._payload_writer is not None
+        if body is None or begun or len(body) > LARGE_BYTES or request.protocol.writing_paused:
             return await super().prepare(request)
-        self._send_whole(request, self._whole)
+        self._send_whole(request, body)
         return None
 
     def _send_whole(self, request: BaseRequest, body: bytes) -> None:
