@@ -235,3 +235,18 @@ async def test_write_stall(provider: FakeProvider, tmp_path: Path) -> None:
         assert event["attempts"][-1]["outcome"] == "client_gone"
         writer.close()
     assert provider.ledger.requests[0].outcome == "client_gone"
+
+
+async def test_write_stall_of_a_whole_answer(provider: FakeProvider, tmp_path: Path) -> None:
+    """Held whole and larger than a socket takes: whoever doesn't read it is left, too."""
+    async with limited(tmp_path, provider, write_stall=f"{LIMIT_MS}ms") as running:
+        body = json.dumps(STREAM | {"stream": False}).encode()
+        _, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=1)
+        writer.transport.pause_reading()
+        fault = "x-fake-fault: large=7000000\r\n"
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n{fault}Content-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        event = await running.event()
+        assert event["error"] == "client_gone"
+        assert event["latency_ms"] >= LIMIT_MS
+        writer.close()
