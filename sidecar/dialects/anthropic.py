@@ -11,13 +11,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from sidecar.core.facts import Usage
-from sidecar.dialects.base import Endpoint, Kind, Listed, Place, Reading
+from sidecar.dialects.alike import Alike
+from sidecar.dialects.base import ERROR, PLAIN, USEFUL, Endpoint, Kind, Listed, Place, Reading
 from sidecar.dialects.finished import ANTHROPIC, ended
-from sidecar.dialects.meters import BaseMeter, Counts, first_text, last_object, loads, reading_of_ends, text_of
+from sidecar.dialects.meters import (
+    BaseMeter,
+    Counts,
+    first_of,
+    first_text,
+    last_object,
+    read_answer,
+    reading_of_ends,
+    text_of,
+)
+from sidecar.dialects.partial_json import reader
 from sidecar.dialects.paths import lookup
-from sidecar.dialects.sse import data, event_name
+from sidecar.dialects.sse import event_name, name_and_data
 from sidecar.errors import Refusal, bad_request
 
 NAME = "anthropic"
@@ -33,73 +45,99 @@ def normal_usage(table: Any) -> Usage | None:
     """Usage of a message, in one meaning for all dialects."""
     if table is None:
         return None
-    if not isinstance(table, Mapping):
+    if not isinstance(table, dict):
         return Usage(odd=True)
     counts = Counts()
-    read = counts.get(table, "cache_read_input_tokens")
-    write = counts.get(table, "cache_creation_input_tokens")
-    return Usage(
-        input=counts.must(table, "input_tokens") + read + write,
-        output=counts.get(table, "output_tokens"),
-        cached_input=read,
-        cache_write=write,
-        reasoning=counts.get(table.get("output_tokens_details"), "reasoning_tokens", "thinking_tokens"),
-        odd=counts.odd,
+    read = counts.of(table.get("cache_read_input_tokens"))
+    write = counts.of(table.get("cache_creation_input_tokens"))
+    details = table.get("output_tokens_details")
+    details = details if isinstance(details, dict) else {}
+    usage = Usage(
+        counts.must(table.get("input_tokens")) + read + write,
+        counts.of(table.get("output_tokens")),
+        read,
+        write,
+        counts.of(first_of(details, "reasoning_tokens", "thinking_tokens")),
     )
+    usage.odd = counts.odd
+    return usage
+
+
+class _Event(Struct, gc=False):
+    type: Any = None
+    delta: Any = None
+    content_block: Any = None
+    message: Any = None
+    usage: Any = None
+    # of text completions
+    completion: Any = None
+    model: Any = None
+    stop_reason: Any = None
+
+
+_read = reader(_Event)
 
 
 class MessagesMeter(BaseMeter):
     """Meters messages and the older complete. Complete at `message_stop`."""
 
-    __slots__ = ("_stopped", "_table")
+    __slots__ = ("_alike", "_stopped", "_table")
 
     def __init__(self) -> None:
         super().__init__()
         self._table: dict[str, Any] = {}
         self._stopped = False  # a stop reason was seen
+        self._alike = Alike()
 
     @property
     def normal(self) -> bool:
         return self.done and self._stopped and not self._odd_end
 
     def _whole(self, event: bytes) -> Kind:
-        name = event_name(event)
+        text = self._alike.text(event)
+        if text is not None:
+            self.deltas += 1
+            self.text_bytes += len(text)
+            return USEFUL
+        name, raw = name_and_data(event)
         if name in _EMPTY:
-            return Kind.PLAIN
-        raw = data(event)
-        parsed = loads(raw) if raw else None
-        kind = parsed.get("type") if isinstance(parsed, dict) else None
+            return PLAIN
+        parsed = _read(raw)
+        kind = parsed.type if parsed is not None else None
         if kind == "error" or name == b"error":
             self.done = self._odd_end = True
-            return Kind.ERROR
-        if not isinstance(parsed, dict):
-            return Kind.PLAIN
+            return ERROR
+        if parsed is None:
+            return PLAIN
         useful = False
         match kind:
             case "content_block_delta":
-                useful = self._delta(parsed.get("delta"))
+                useful = self._delta(parsed.delta, event)
             case "content_block_start":
-                block = parsed.get("content_block")
+                block = parsed.content_block
                 useful = isinstance(block, dict) and block.get("type") in _CALLS
             case "message_start":
-                self._start(parsed.get("message"))
+                self._start(parsed.message)
             case "message_delta":
-                self._merge(parsed.get("usage"))
-                delta = parsed.get("delta")
-                useful = isinstance(delta, dict) and bool(delta.get("stop_reason"))
-                self._stop(delta)
+                self._merge(parsed.usage)
+                useful = isinstance(parsed.delta, dict) and bool(parsed.delta.get("stop_reason"))
+                self._stop(parsed.delta)
             case "message_stop":
                 self.done = True
             case "completion":
                 useful = self._completion(parsed)
             case _:
                 pass  # a newer kind of event: passed on, not understood
-        return Kind.USEFUL if useful else Kind.PLAIN
+        return USEFUL if useful else PLAIN
 
     def _stop(self, delta: Any) -> None:
-        if isinstance(delta, dict) and delta.get("stop_reason") is not None:
+        if isinstance(delta, dict):
+            self._stop_reason(delta.get("stop_reason"))
+
+    def _stop_reason(self, reason: Any) -> None:
+        if reason is not None:
             self._stopped = True
-            self._odd_end = self._odd_end or not ended(delta["stop_reason"], ANTHROPIC)
+            self._odd_end = self._odd_end or not ended(reason, ANTHROPIC)
 
     def _start(self, message: Any) -> None:
         if isinstance(message, dict):
@@ -114,23 +152,28 @@ class MessagesMeter(BaseMeter):
             self.usage = self.usage or Usage()
             self.usage.odd = True
 
-    def _delta(self, delta: Any) -> bool:
+    def _delta(self, delta: Any, event: bytes) -> bool:
         if not isinstance(delta, dict):
             return False
-        text = next((delta[key] for key in _TEXTS if text_of(delta.get(key))), "")
-        if not text and not delta.get("signature") and not delta.get("citation"):
-            return False  # the first input_json_delta is often empty
-        self._count(text)
-        return True
+        for key in _TEXTS:
+            if text := text_of(delta.get(key)):
+                self._count(text)
+                if self._alike.may_learn:
+                    self._alike.learn(event, key, text, None)
+                return True
+        if delta.get("signature") or delta.get("citation"):
+            self._count("")
+            return True
+        return False  # the first input_json_delta is often empty
 
-    def _completion(self, event: dict[str, Any]) -> bool:
+    def _completion(self, event: _Event) -> bool:
         """The text completions of old: one event type, ended by a stop reason."""
-        self.served = text_of(event.get("model")) or self.served
-        if text := text_of(event.get("completion")):
+        self.served = text_of(event.model) or self.served
+        if text := text_of(event.completion):
             self._count(text)
-        self._stop(event)
-        self.done = self.done or event.get("stop_reason") is not None
-        return bool(event.get("completion") or event.get("stop_reason"))
+        self._stop_reason(event.stop_reason)
+        self.done = self.done or event.stop_reason is not None
+        return bool(event.completion or event.stop_reason)
 
     def _huge_is_content(self, head: bytes) -> bool:
         return event_name(head) != b"message_start"
@@ -194,10 +237,10 @@ def refuse_in_stream(refusal: Refusal, request_id: str, endpoint: Endpoint) -> b
 
 
 def reading(endpoint: Endpoint, body: bytes) -> Reading:  # noqa: ARG001 - all alike
-    answer = loads(body)
-    if not isinstance(answer, dict):
+    answer = read_answer(body)
+    if answer is None:
         return Reading(None, None)
-    return Reading(normal_usage(answer.get("usage")), text_of(answer.get("model")))
+    return Reading(normal_usage(answer.usage), text_of(answer.model))
 
 
 def reading_ends(endpoint: Endpoint, head: bytes, last: bytes) -> Reading:  # noqa: ARG001 - all alike

@@ -8,42 +8,66 @@ provider. Not decided here: what follows from it (policies), what a request is t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import msgspec
+from msgspec import UNSET
 
 from sidecar.core.facts import Ask
 from sidecar.dialects.base import Endpoint
+from sidecar.dialects.json_model import parse_part
+from sidecar.dialects.partial_json import UNREADABLE
+from sidecar.dialects.top_level import NO_TOOLS, TopLevel
 
 MOST_TOKENS = 10**12
 MOST_CHOICES = 10**6
-_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
 
 
-def describe(ask: Ask, endpoint: Endpoint, parsed: Mapping[str, Any], body: bytes) -> None:
-    """Fill in what a JSON body says. `parsed` is its value."""
-    metadata = parsed.get("metadata")
-    units = (
-        metadata.get("user_id") if isinstance(metadata, dict) else None,
-        parsed.get("user"),
-        parsed.get("safety_identifier"),
+def describe(ask: Ask, endpoint: Endpoint, top: TopLevel, body: bytes, *, ordinary: bool) -> None:
+    """Fill in what a JSON body says.
+
+    `ordinary`: no word stands in it that may mean media or the provider's state (`top_level.hints`).
+    """
+    if ask.unit is None:
+        ask.unit = _unit(top)
+    if top.stream is True:  # "true" and 1 are the provider's to judge
+        ask.stream = True
+    config = top.generation_config if top.generationConfig is UNSET else top.generationConfig
+    limits: tuple[Any, ...] = (
+        top.max_tokens,
+        top.max_completion_tokens,
+        top.max_output_tokens,
+        top.max_tokens_to_sample,
     )
-    ask.unit = ask.unit or next((unit for unit in units if isinstance(unit, str) and unit), None)
-    ask.stream = ask.stream or parsed.get("stream") is True  # "true" and 1 are the provider's to judge
-    config = parsed.get("generationConfig", parsed.get("generation_config"))
-    config = config if isinstance(config, dict) else {}
-    limits = [_whole(parsed.get(key)) for key in _LIMITS]
-    limits += [_whole(config.get(key)) for key in ("maxOutputTokens", "max_output_tokens")]
-    ask.max_output = next((limit for limit in limits if limit is not None), None)
-    many = (parsed.get("n"), parsed.get("best_of"), config.get("candidateCount"), config.get("candidate_count"))
-    ask.choices = max(map(choices, many))
-    ask.deterministic = ask.operation == "embeddings" or _no_chance(parsed) or _no_chance(config)
-    ask.bound = is_bound(ask.dialect, endpoint, parsed, body)
-    ask.side_effects = has_side_effects(ask.dialect, endpoint, parsed)
-    ask.media_bytes = media_bytes(ask.dialect, body)
+    ask.deterministic = ask.operation == "embeddings" or _no_chance(top.temperature, top.seed)
+    if isinstance(config, dict) and config:
+        limits += (config.get("maxOutputTokens"), config.get("max_output_tokens"))
+        many = (top.n, top.best_of, config.get("candidateCount"), config.get("candidate_count"))
+        ask.choices = max(map(choices, many))
+        ask.deterministic = ask.deterministic or _no_chance(config.get("temperature"), config.get("seed"))
+    elif top.n is not None or top.best_of is not None:
+        ask.choices = max(choices(top.n), choices(top.best_of))
+    ask.max_output = _first_whole(limits)
+    ask.bound = is_bound(ask.dialect, endpoint, top, body, ordinary=ordinary)
+    ask.side_effects = has_side_effects(ask.dialect, endpoint, top)
+    ask.media_bytes = data_urls(body) if ordinary else media_bytes(ask.dialect, body)
 
 
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_TOKENS else None
+def _unit(top: TopLevel) -> str | None:
+    metadata = top.metadata
+    user_id = metadata.get("user_id") if isinstance(metadata, dict) else None
+    for unit in (user_id, top.user, top.safety_identifier):
+        if unit and isinstance(unit, str):
+            return unit
+    return None
+
+
+def _first_whole(values: Iterable[Any]) -> int | None:
+    for value in values:
+        if value is not None and isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_TOKENS:
+            return value
+    return None
 
 
 def choices(value: Any) -> int:
@@ -55,13 +79,16 @@ def choices(value: Any) -> int:
     return int(min(value, MOST_CHOICES))
 
 
-def _no_chance(parsed: Mapping[str, Any]) -> bool:
-    temperature, seed = parsed.get("temperature"), parsed.get("seed")
-    cold = isinstance(temperature, int | float) and not isinstance(temperature, bool) and temperature == 0
-    return cold or (isinstance(seed, int | float) and not isinstance(seed, bool))
+def _no_chance(temperature: Any, seed: Any) -> bool:
+    return (temperature is not None and _is_number(temperature) and temperature == 0) or (
+        seed is not None and _is_number(seed)
+    )
 
 
-_HELD_TOP = ("previous_response_id", "conversation", "container", "cachedContent", "cached_content", "thread")
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 # What must occur for the expression to match: plain finds, each ten times as fast as a regular expression. Vector
 # stores stand beside a `file_search`.
 _HINTS: Mapping[str, tuple[bytes, ...]] = {
@@ -77,7 +104,7 @@ _HELD = re.compile(
 )
 
 
-def is_bound(dialect: str, endpoint: Endpoint, parsed: Mapping[str, Any], body: bytes) -> bool:
+def is_bound(dialect: str, endpoint: Endpoint, top: TopLevel, body: bytes, *, ordinary: bool) -> bool:
     """Whether the request names state that its provider holds, so that no other provider could answer it.
 
     Top-level names are looked up; deeper ones (`file_id` in a content part …) are searched for as bytes. A quote that
@@ -85,11 +112,14 @@ def is_bound(dialect: str, endpoint: Endpoint, parsed: Mapping[str, Any], body: 
     match. A tool's schema with a *property* of such a name does match; that costs a fallback to another provider and
     nothing else. Keys written with escapes are missed; that costs a fallback which the other provider refuses.
     """
-    if any(parsed.get(key) for key in _HELD_TOP):
+    if top.previous_response_id or top.conversation or top.container or top.thread:
         return True
-    if endpoint.key.startswith("responses") and isinstance(parsed.get("prompt"), dict) and parsed["prompt"].get("id"):
+    if top.cachedContent or top.cached_content:
+        return True
+    prompt = top.prompt
+    if isinstance(prompt, dict) and prompt.get("id") and endpoint.key.startswith("responses"):
         return True  # a stored prompt: its text, tools and newest version are the provider's
-    return any(hint in body for hint in _HINTS[dialect]) and _HELD.search(body) is not None
+    return not ordinary and any(hint in body for hint in _HINTS[dialect]) and _HELD.search(body) is not None
 
 
 # Tools that the *caller* runs: the model only asks for them. Any other kind runs at the provider, or may.
@@ -101,19 +131,23 @@ _ANTHROPIC_CALLERS = re.compile(
 _GEMINI_CALLERS = frozenset({"functionDeclarations", "function_declarations", "computerUse", "computer_use"})
 
 
-def has_side_effects(dialect: str, endpoint: Endpoint, parsed: Mapping[str, Any]) -> bool:
+class _Tool(msgspec.Struct, gc=False):
+    type: Any = None
+
+
+_tools = msgspec.json.Decoder(list[_Tool]).decode
+
+
+def has_side_effects(dialect: str, endpoint: Endpoint, top: TopLevel) -> bool:
     """Whether answering twice would do something twice at the provider.
 
     The Responses API stores what it answers unless `store` is false; elsewhere storing must be asked for.
     """
-    store = parsed.get("store")
-    if store is True or (endpoint.key == "responses" and store is not False):
+    if top.store is True or (endpoint.key == "responses" and top.store is not False):
         return True
-    if parsed.get("background") or parsed.get("thread") or parsed.get("container") or parsed.get("mcp_servers"):
+    if top.background or top.thread or top.container or top.mcp_servers or top.web_search_options is not None:
         return True
-    if parsed.get("web_search_options") is not None:
-        return True
-    tools = parsed.get("tools")
+    tools = None if top.tools is NO_TOOLS else _built(top.tools, dialect)
     if not tools:
         return False
     if isinstance(tools, dict):  # proto3 JSON takes one message for a list of one
@@ -121,18 +155,34 @@ def has_side_effects(dialect: str, endpoint: Endpoint, parsed: Mapping[str, Any]
     return not isinstance(tools, list) or any(_runs_there(dialect, tool) for tool in tools)
 
 
+def _built(tools: Any, dialect: str) -> Any:
+    """The tools' value; of a list of objects only what a tool is told by."""
+    if not isinstance(tools, msgspec.Raw):
+        return tools
+    if dialect != "gemini":
+        try:
+            return _tools(tools)
+        except UNREADABLE:
+            pass
+    return parse_part(bytes(tools))
+
+
 def _runs_there(dialect: str, tool: Any) -> bool:
-    if not isinstance(tool, dict):
+    if isinstance(tool, _Tool):
+        kind = tool.type
+    elif not isinstance(tool, dict):
         return True
-    if dialect == "gemini":
+    elif dialect == "gemini":
         return any(value is not None for key, value in tool.items() if key not in _GEMINI_CALLERS)
-    kind = tool.get("type")
+    else:
+        kind = tool.get("type")
     if dialect == "anthropic":
         return kind is not None and not (isinstance(kind, str) and _ANTHROPIC_CALLERS.fullmatch(kind))
     return kind not in _OPENAI_CALLERS if isinstance(kind, str) else kind is not None
 
 
 _URL = b";base64,"
+_SEMICOLON = ord(";")
 _MEMBERS: Mapping[str, tuple[bytes, ...]] = {
     "openai": (b'"data"', b'"file_data"', b'"b64_json"'),
     "anthropic": (b'"data"',),
@@ -150,6 +200,13 @@ def media_bytes(dialect: str, body: bytes) -> int:
     """
     if len(body) < _LEAST_MEDIA:
         return 0
+    return data_urls(body) + sum(_members(body, key) for key in _MEMBERS[dialect])
+
+
+def data_urls(body: bytes) -> int:
+    """How much of it stands in data URLs."""
+    if len(body) < _LEAST_MEDIA or _SEMICOLON not in body:
+        return 0
     total = 0
     at = body.find(_URL)
     for _ in range(_MOST_MEDIA):
@@ -159,8 +216,6 @@ def media_bytes(dialect: str, body: bytes) -> int:
         end = _base64_end(body, start)
         total += end - start
         at = body.find(_URL, end)
-    for key in _MEMBERS[dialect]:
-        total += _members(body, key)
     return total
 
 

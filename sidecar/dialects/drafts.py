@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import quote
 
 from sidecar.core.facts import Ask
@@ -24,8 +26,10 @@ class Form(Enum):
     QUOTED = auto()  # percent-encoded: a segment of a path, a value in a query
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+_JSON = Form.JSON
+
+
+class Edit(NamedTuple):
     """The bytes from `start` to `end` become `before` + the id that `name` stands for + `after`.
 
     Without a `name` they become `before`. `keep` tells that they may stay as they are if the name isn't changed.
@@ -36,19 +40,19 @@ class Edit:
     name: str | None = None
     before: bytes = b""
     after: bytes = b""
-    form: Form = Form.JSON
+    form: Form = _JSON
     prefix: str = ""  # Gemini's `models/`, kept where the original has it
     keep: bool = True
 
     def moved(self, offset: int) -> Edit:
         """The same edit, of a text that begins at `offset` of the whole."""
-        return replace(self, start=self.start + offset, end=self.end + offset)
+        return self._replace(start=self.start + offset, end=self.end + offset)
 
 
 def written(edit: Edit, model: str) -> bytes:
     """The bytes that stand for `model` at the place of `edit`. Raises RefusedError for an id that can't stand there."""
-    if edit.form is Form.JSON:
-        return json.dumps(edit.prefix + model, ensure_ascii=False).encode()
+    if edit.form is _JSON:
+        return _json_string(edit.prefix + model)
     if edit.form is Form.RAW:
         if any(ord(c) < 0x20 or c == "\x7f" for c in model):
             raise bad_request("the model's id has control characters and can't be put into a form field")
@@ -56,6 +60,16 @@ def written(edit: Edit, model: str) -> bytes:
     return quoted(model).encode()
 
 
+_MOST_IDS = 1024
+"""Ids whose spelling is kept: more than most catalogues have."""
+
+
+@lru_cache(_MOST_IDS)
+def _json_string(text: str) -> bytes:
+    return json.dumps(text, ensure_ascii=False).encode()
+
+
+@lru_cache(_MOST_IDS)
 def quoted(model: str) -> str:
     """An id for one segment of a path (RFC 3986 §3.3), percent-encoded so that it stays one.
 
@@ -71,7 +85,7 @@ def splice(original: bytes, edits: Sequence[Edit], models: Mapping[str, str]) ->
     """`original` with every edit applied; all other bytes as they came. A name that `models` lacks stays."""
     parts = []
     at = 0
-    for edit in sorted(edits, key=lambda e: (e.start, e.end)):
+    for edit in edits if len(edits) < 2 else sorted(edits, key=lambda e: (e.start, e.end)):
         if edit.name is not None:
             model = models.get(edit.name, edit.name)
             if edit.keep and model == edit.name:
@@ -96,8 +110,8 @@ class SplicedDraft:
     names: Sequence[str]
     raw_path: str  # path and query as they came, without /{provider}
     raw_body: bytes
-    path_edits: list[Edit] = field(default_factory=list)
-    body_edits: list[Edit] = field(default_factory=list)
+    path_edits: Sequence[Edit] = ()
+    body_edits: Sequence[Edit] = ()
     usage_edit: Edit | None = None
 
     def path(self, models: Mapping[str, str]) -> str:

@@ -12,11 +12,22 @@ from typing import Any
 from urllib.parse import unquote
 
 import orjson
+from msgspec import Struct
 
 from sidecar.core.facts import Usage
-from sidecar.dialects.base import Endpoint, Kind, Listed, Place, Reading
+from sidecar.dialects.base import ERROR, PLAIN, USEFUL, Endpoint, Kind, Listed, Place, Reading
 from sidecar.dialects.finished import GEMINI, ended
-from sidecar.dialects.meters import BaseMeter, Counts, first_text, last_object, loads, reading_of_ends, text_of
+from sidecar.dialects.meters import (
+    BaseMeter,
+    Counts,
+    first_of,
+    first_text,
+    last_object,
+    loads,
+    reading_of_ends,
+    text_of,
+)
+from sidecar.dialects.partial_json import reader
 from sidecar.dialects.sse import data
 from sidecar.errors import Refusal, bad_request
 
@@ -33,18 +44,31 @@ def normal_usage(table: Any) -> Usage | None:
     """
     if table is None:
         return None
-    if not isinstance(table, Mapping):
+    if not isinstance(table, dict):
         return Usage(odd=True)
     counts = Counts()
-    thoughts = counts.get(table, "thoughtsTokenCount")
+    thoughts = counts.of(table.get("thoughtsTokenCount"))
     usage = Usage(
-        input=counts.get(table, "promptTokenCount") + counts.get(table, "toolUsePromptTokenCount"),
-        output=counts.get(table, "candidatesTokenCount", "responseTokenCount") + thoughts,
-        cached_input=counts.get(table, "cachedContentTokenCount"),
-        reasoning=thoughts,
+        counts.of(table.get("promptTokenCount")) + counts.of(table.get("toolUsePromptTokenCount")),
+        counts.of(first_of(table, "candidatesTokenCount", "responseTokenCount")) + thoughts,
+        counts.of(table.get("cachedContentTokenCount")),
+        0,
+        thoughts,
     )
-    usage.odd = counts.odd or not any(key.endswith("TokenCount") for key in table)
+    counted = "promptTokenCount" in table or any(key.endswith("TokenCount") for key in table)
+    usage.odd = counts.odd or not counted
     return usage
+
+
+class _Chunk(Struct, gc=False):
+    candidates: Any = None
+    usageMetadata: Any = None  # noqa: N815 - Google's names
+    modelVersion: Any = None  # noqa: N815
+    promptFeedback: Any = None  # noqa: N815
+    error: Any = None
+
+
+_read = reader(_Chunk)
 
 
 class GeminiMeter(BaseMeter):
@@ -62,27 +86,26 @@ class GeminiMeter(BaseMeter):
         return bool(self._seen) and self._seen <= self._finished and not self._odd_end
 
     def _whole(self, event: bytes) -> Kind:
-        raw = data(event)
-        chunk = loads(raw) if raw else None
-        if not isinstance(chunk, dict):
-            return Kind.PLAIN
-        if chunk.get("error"):
+        chunk = _read(data(event))
+        if chunk is None:
+            return PLAIN
+        if chunk.error:
             self.done = self._odd_end = True
-            return Kind.ERROR
-        self.served = text_of(chunk.get("modelVersion")) or self.served
-        self.usage = normal_usage(chunk.get("usageMetadata")) or self.usage
+            return ERROR
+        self.served = text_of(chunk.modelVersion) or self.served
+        self.usage = normal_usage(chunk.usageMetadata) or self.usage
         useful = False
-        candidates = chunk.get("candidates")
-        for candidate in candidates if isinstance(candidates, list) else []:
-            if isinstance(candidate, dict):
-                useful = self._candidate(candidate) or useful
-        feedback = chunk.get("promptFeedback")
+        if isinstance(chunk.candidates, list):
+            for candidate in chunk.candidates:
+                if isinstance(candidate, dict) and self._candidate(candidate):
+                    useful = True
+        feedback = chunk.promptFeedback
         if isinstance(feedback, dict) and feedback.get("blockReason"):
             self.done = self._odd_end = True
-            return Kind.USEFUL
+            return USEFUL
         if self._seen:
             self.done = self._seen <= self._finished
-        return Kind.USEFUL if useful else Kind.PLAIN
+        return USEFUL if useful else PLAIN
 
     def _candidate(self, candidate: dict[str, Any]) -> bool:
         index = candidate.get("index")
@@ -91,10 +114,12 @@ class GeminiMeter(BaseMeter):
         useful = False
         content = candidate.get("content")
         parts = content.get("parts") if isinstance(content, dict) else None
-        for part in parts if isinstance(parts, list) else []:
-            if isinstance(part, dict) and (text_of(part.get("text")) or part.keys() - {"text", "thought"}):
-                self._count(text_of(part.get("text")) or "")
-                useful = True
+        for part in parts if isinstance(parts, list) else ():
+            if isinstance(part, dict):
+                text = text_of(part.get("text"))
+                if text or part.keys() - {"text", "thought"}:
+                    self._count(text or "")
+                    useful = True
         if candidate.get("finishReason"):
             self._finished.add(index)
             self._odd_end = self._odd_end or not ended(candidate["finishReason"], GEMINI)
@@ -189,9 +214,14 @@ def refuse_in_stream(refusal: Refusal, request_id: str, endpoint: Endpoint) -> b
 
 def reading(endpoint: Endpoint, body: bytes) -> Reading:  # noqa: ARG001 - all alike
     """Without `alt=sse` a streamed answer is one array of chunks: the last usage counts."""
-    answer = loads(body) if b'"usageMetadata"' in body or b'"modelVersion"' in body else None
     usage, served = None, None
-    for chunk in answer if isinstance(answer, list) else [answer]:
+    if b'"modelVersion"' not in body and b'"usageMetadata"' not in body:
+        return Reading(None, None)
+    answer = None if body.startswith(b"[") else _read(body)
+    if answer is not None:
+        return Reading(normal_usage(answer.usageMetadata), text_of(answer.modelVersion))
+    chunks = loads(body)
+    for chunk in chunks if isinstance(chunks, list) else ():
         if isinstance(chunk, dict):
             usage = normal_usage(chunk.get("usageMetadata")) or usage
             served = text_of(chunk.get("modelVersion")) or served

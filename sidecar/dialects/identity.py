@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -77,6 +77,7 @@ _NAMING = frozenset({"model", "capability"})
 CREDENTIALS = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie")
 
 
+@lru_cache(1024)
 def counts(name: str) -> bool:
     """Whether a header (by its name in lower case) is a part of the identity, as itself or as a credential."""
     return name in HEADERS or name in CREDENTIALS or (name.startswith(tuple(HEADER_SPACES)) and name not in QUIET)
@@ -88,50 +89,45 @@ def varies_beyond(vary: Iterable[str]) -> bool:
     return not all(counts(name) for name in names)
 
 
+_PLACES = (Place.JSON, Place.PATH)
+
+
 def has_identity(route: Route, names: Sequence[str]) -> bool:
     """Whether a request of this kind, with a JSON object as its body, can have an identity.
 
     Not with several names in it: an answer would belong to several models.
     """
-    return route.endpoint.place in (Place.JSON, Place.PATH) and len(names) == 1
+    return len(names) == 1 and route.endpoint.place in _PLACES
 
 
 MOST_BYTES = 1024 * 1024
 """Text of that size takes some 10 ms, numbers ten times as long."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)  # it holds the prompt and the credentials
-class Identity:
-    """Called for a request's identity, which costs about as much as parsing its body once more.
+def identity(route: Route, headers: Mapping[str, str], draft: SplicedDraft) -> bytes | None:
+    """A request's identity, which costs about as much as parsing its body once more.
 
     None where there is none: duplicate members, numbers too long to compare, text that is no Unicode, or so many bytes
     that working it out would hold up everybody else.
     """
-
-    route: Route
-    headers: Mapping[str, str]
-    draft: SplicedDraft
-
-    def __call__(self) -> bytes | None:
-        route, draft = self.route, self.draft
-        if len(draft.raw_body) > MOST_BYTES:
-            return None
-        body = canonical_body(draft.raw_body, _ignored(route))
-        if body is None:
-            return None
-        path, _, query = draft.path(dict.fromkeys(draft.names, "model")).partition("?")
-        known = [(name.lower(), value) for name, value in self.headers.items()]
-        head = [
-            VERSION,
-            route.dialect,
-            route.endpoint.key,  # method and path both stand in it
-            route.provider,
-            path,
-            [item for item in query.split("&") if query_values(item, "key") == []],
-            _by_name((name, value) for name, value in known if counts(name) and name not in CREDENTIALS),
-            fingerprint(known, query_values(query, "key")),
-        ]
-        return json.dumps(head).encode("ascii") + body
+    if len(draft.raw_body) > MOST_BYTES:
+        return None
+    body = canonical_body(draft.raw_body, _ignored(route))
+    if body is None:
+        return None
+    path, _, query = draft.path(dict.fromkeys(draft.names, "model")).partition("?")
+    known = [(name.lower(), value) for name, value in headers.items()]
+    head = [
+        VERSION,
+        route.dialect,
+        route.endpoint.key,  # method and path both stand in it
+        route.provider,
+        path,
+        [item for item in query.split("&") if query_values(item, "key") == []],
+        _by_name((name, value) for name, value in known if counts(name) and name not in CREDENTIALS),
+        fingerprint(known, query_values(query, "key")),
+    ]
+    return json.dumps(head).encode("ascii") + body
 
 
 def _ignored(route: Route) -> frozenset[str]:
@@ -169,21 +165,15 @@ def canonical_body(body: bytes, without: frozenset[str] = frozenset()) -> bytes 
     written so.
     """
     try:
-        value = _decoder().decode(body.decode("utf-8"))
+        value = _DECODER.decode(body.decode("utf-8"))
         if not isinstance(value, dict):
             return None
         kept = {key: item for key, item in value.items() if key not in without}
         # ASCII only: a lone surrogate is written as its escape.
-        text = json.dumps(kept, sort_keys=True, separators=(",", ":"), default=_written)
+        text = _ENCODER.encode(kept)
     except (ValueError, RecursionError):  # a _NoIdentityError and a UnicodeDecodeError are ValueErrors
         return None
     return text.encode("ascii")
-
-
-def _decoder() -> json.JSONDecoder:
-    return json.JSONDecoder(
-        object_pairs_hook=_members, parse_int=_integer, parse_float=_Number, parse_constant=_no_number
-    )
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -206,6 +196,12 @@ def _written(value: Any) -> Any:
     return [float("nan"), value.digits]
 
 
-def identity_of(route: Route, headers: Mapping[str, str], draft: SplicedDraft) -> Identity | None:
-    """What `Ask.identity` is for this request."""
-    return Identity(route, headers, draft) if has_identity(route, draft.names) else None
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_members, parse_int=_integer, parse_float=_Number, parse_constant=_no_number
+)
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_written)
+
+
+def identity_of(route: Route, headers: Mapping[str, str], draft: SplicedDraft) -> Callable[[], bytes | None] | None:
+    """What `Ask.identity` is for this request: no object, so that nobody can print what it holds."""
+    return (lambda: identity(route, headers, draft)) if has_identity(route, draft.names) else None

@@ -15,7 +15,8 @@ Two members of one name are refused where the name decides something of ours: pa
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -27,6 +28,7 @@ from sidecar.errors import bad_request
 MAX_NAME = 256  # characters; no pin, alias or model id is as long
 
 _NAMING = ("model", "capability")
+_UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -44,11 +46,12 @@ def parse(body: bytes) -> Any:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
         return _parse_slowly(body)
-    _refuse_depth(body)
+    refuse_depth(body)
     return value
 
 
-def _refuse_depth(body: bytes) -> None:
+def refuse_depth(body: bytes) -> None:
+    """Raises RefusedError if brackets nest too deep."""
     try:
         check_depth(body)
     except TooDeepError:
@@ -60,7 +63,7 @@ def _parse_slowly(body: bytes) -> Any:
         raise bad_request("the body is empty; a JSON object is expected")
     if body.startswith(_BOM):
         raise bad_request("the body begins with a byte order mark, which JSON doesn't allow (RFC 8259 §8.1)")
-    _refuse_depth(body)
+    refuse_depth(body)
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
@@ -97,7 +100,7 @@ def check_name(value: Any, what: str = "model") -> str:
         raise bad_request(f"`{what}` is empty")
     if len(value) > MAX_NAME:
         raise bad_request(f"`{what}` is longer than {MAX_NAME} characters")
-    if any(c < " " or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff" for c in value):
+    if not value.isprintable() and _UNSPEAKABLE.search(value):
         raise bad_request(f"`{what}` has control characters or lone surrogates")
     return value
 
@@ -194,9 +197,12 @@ def removal(body: bytes, member: Member) -> Edit:
     return Edit(start, end + 1 if body[end] == ord(",") else member.end)
 
 
-def usage_edit(body: bytes, at: int, parsed: Mapping[str, Any]) -> Edit | None:
-    """What makes an OpenAI chat stream end with its usage, or None where the caller has said what it wants."""
-    if "stream_options" not in parsed:
+def usage_edit(body: bytes, at: int, *, said: bool) -> Edit | None:
+    """What makes an OpenAI chat stream end with its usage, or None where the caller has said what it wants.
+
+    `said`: the object at `at` has a member `stream_options`.
+    """
+    if not said:
         return Edit(at + 1, at + 1, before=b'"stream_options":{"include_usage":true}' + _comma(body, at))
     found = members(body, at, ("stream_options",))
     if len(found) > 1:
@@ -206,10 +212,10 @@ def usage_edit(body: bytes, at: int, parsed: Mapping[str, Any]) -> Edit | None:
         return Edit(options.start, options.end, before=b'{"include_usage":true}')
     if body[options.start : options.start + 1] != b"{":
         return None
-    said = members(body, options.start, ("include_usage",))
-    if not said:
+    usage = members(body, options.start, ("include_usage",))
+    if not usage:
         before = b'"include_usage":true' + _comma(body, options.start)
         return Edit(options.start + 1, options.start + 1, before=before)
-    if len(said) == 1 and body[said[0].start : said[0].end] == b"null":
-        return Edit(said[0].start, said[0].end, before=b"true")
+    if len(usage) == 1 and body[usage[0].start : usage[0].end] == b"null":
+        return Edit(usage[0].start, usage[0].end, before=b"true")
     return None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
+from itertools import accumulate
 from typing import NamedTuple
 
 MAX_DEPTH = 512  # ours (DESIGN §3.8); orjson stops at 1024, the standard library at the interpreter's recursion limit
@@ -33,8 +34,7 @@ def _nested(levels: int) -> bytes:
     return rb"[{\[]" + _TEXT + rb"(?:(?:" + _STRING + rb"|" + inner + rb")" + _TEXT + rb")*+[}\]]"
 
 
-_SHALLOW = re.compile(_nested(_LEVELS), re.DOTALL)
-_VALUE = rb"(?:" + _STRING + rb"|" + _SCALAR + rb"|" + _SHALLOW.pattern + rb")"
+_VALUE = rb"(?:" + _STRING + rb"|" + _SCALAR + rb"|" + _nested(_LEVELS) + rb")"
 _MEMBER = re.compile(
     _SPACE + rb"(" + _STRING + rb")" + _SPACE + rb":" + _SPACE + rb"(" + _VALUE + rb")" + _SPACE + rb"[,}]", re.DOTALL
 )
@@ -68,19 +68,41 @@ def skip_blank(body: bytes, at: int = 0) -> int:
 
 
 def check_depth(body: bytes) -> None:
-    """Raises TooDeepError if brackets nest deeper than `MAX_DEPTH`. Needs no valid JSON; linear time, no recursion."""
-    at = skip_blank(body)
-    if _SHALLOW.match(body, at):
+    """Raises TooDeepError if brackets nest deeper than `MAX_DEPTH`. Linear time, no recursion.
+
+    Of a text that is no JSON it may say either, but for one that only breaks off.
+    """
+    if body.count(b"[") + body.count(b"{") < MAX_DEPTH:
         return  # by far the most
+    brackets = _brackets(body)
     depth = 0
-    while match := _BRACKET.match(body, at):
-        if match[1] in b"{[":
-            depth += 1
-            if depth >= MAX_DEPTH:  # flat containers are leapt over, so this one holds another
-                raise TooDeepError
-        else:
-            depth -= 1
-        at = match.end()
+    for start in range(0, len(brackets), _SLICE):
+        part = brackets[start : start + _SLICE]
+        opening = part.count(b"[")
+        if depth + opening > MAX_DEPTH and depth + _height(part) > MAX_DEPTH:
+            raise TooDeepError
+        depth += 2 * opening - len(part)
+
+
+_SLICE = 256
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b'{}[]"'))
+
+
+def _brackets(body: bytes) -> bytes:
+    """All brackets that stand outside of strings, as square ones."""
+    if b"\\" in body:
+        body = body.replace(rb"\\", b"").replace(rb"\"", b"")  # now each quote begins or ends a string
+    found = body.translate(_SQUARE, _NO_BRACKETS).replace(b'""', b"")
+    return found if b'"' not in found else b"".join(found.split(b'"')[::2])  # else of strings that hold brackets
+
+
+def _height(brackets: bytes) -> int:
+    """How far they climb from where they begin."""
+    return max(accumulate(1 if bracket == _OPENING else -1 for bracket in brackets))
+
+
+_OPENING = ord("[")
 
 
 def members(body: bytes, at: int, wanted: Collection[str]) -> list[Member]:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from sidecar.core.facts import Usage
-from sidecar.dialects.base import Kind, Reading
+from sidecar.dialects.base import PLAIN, USEFUL, Kind, Reading
+from sidecar.dialects.partial_json import reader
 from sidecar.dialects.sse import Piece
 
 MOST_TOKENS = 10**8
@@ -32,42 +34,51 @@ def loads(raw: bytes) -> Any:
         return None
 
 
+class Answer(Struct, gc=False):
+    """What OpenAI's and Anthropic's whole answers say of themselves."""
+
+    usage: Any = None
+    model: Any = None
+
+
+read_answer = reader(Answer)
+
+
 def text_of(value: Any) -> str | None:
     """A non-empty string, or None."""
     return value if isinstance(value, str) and value else None
 
 
 class Counts:
-    """Reads token counts out of a provider's usage object and remembers whether one of them was nonsense."""
+    """Checks the token counts of a provider's usage object and remembers whether one of them was nonsense."""
 
     __slots__ = ("odd",)
 
     def __init__(self) -> None:
         self.odd = False
 
-    def get(self, table: Any, *keys: str) -> int:
-        """The first of the counts that is there; 0 where none is."""
-        if not isinstance(table, Mapping):
+    def of(self, value: Any) -> int:
+        """A count; 0 where there is none."""
+        if value is None:
             return 0
-        for key in keys:
-            value = table.get(key)
-            if value is not None:
-                return self._checked(value)
-        return 0
-
-    def must(self, table: Mapping[str, Any], *keys: str) -> int:
-        """Like `get`, but its absence is odd."""
-        if all(table.get(key) is None for key in keys):
-            self.odd = True
-        return self.get(table, *keys)
-
-    def _checked(self, value: Any) -> int:
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS:
+        if type(value) is int and 0 <= value <= MOST_TOKENS:
             return value
+        if isinstance(value, float) and value.is_integer() and 0 <= value <= MOST_TOKENS:
+            return int(value)
         self.odd = True
         return 0
+
+    def must(self, value: Any) -> int:
+        """Like `of`, but its absence is odd."""
+        if value is None:
+            self.odd = True
+        return self.of(value)
+
+
+def first_of(table: dict[str, Any], key: str, other: str) -> Any:
+    """The value of the first of two names that is there and not null."""
+    value = table.get(key)
+    return table.get(other) if value is None else value
 
 
 def openai_usage(table: Any) -> Usage | None:
@@ -75,26 +86,35 @@ def openai_usage(table: Any) -> Usage | None:
 
     What `total_tokens` holds beyond both was thought, and is billed as output.
     """
-    if table is None or (isinstance(table, Mapping) and table.get("type") == "duration"):
-        return None  # transcriptions billed by the second count no tokens
-    if not isinstance(table, Mapping):
+    if table is None:
+        return None
+    if not isinstance(table, dict):
         return Usage(odd=True)
+    if table.get("type") == "duration":
+        return None  # transcriptions billed by the second count no tokens
     counts = Counts()
-    inside = next((table[k] for k in _INPUT_DETAILS if isinstance(table.get(k), Mapping)), None)
-    outside = next((table[k] for k in _OUTPUT_DETAILS if isinstance(table.get(k), Mapping)), None)
+    inside, outside = _first_table(table, _INPUT_DETAILS), _first_table(table, _OUTPUT_DETAILS)
     usage = Usage(
-        input=counts.must(table, "prompt_tokens", "input_tokens"),
-        output=counts.get(table, "completion_tokens", "output_tokens"),
-        cached_input=counts.get(inside, "cached_tokens"),
-        cache_write=counts.get(inside, "cache_write_tokens"),
-        reasoning=counts.get(outside, "reasoning_tokens"),
+        counts.must(first_of(table, "prompt_tokens", "input_tokens")),
+        counts.of(first_of(table, "completion_tokens", "output_tokens")),
+        counts.of(inside.get("cached_tokens")),
+        counts.of(inside.get("cache_write_tokens")),
+        counts.of(outside.get("reasoning_tokens")),
     )
-    thoughts = counts.get(table, "total_tokens") - usage.input - usage.output
+    thoughts = counts.of(table.get("total_tokens")) - usage.input - usage.output
     usage.odd = counts.odd
     if thoughts > 0 and not usage.odd:  # Gemini's compatible endpoint leaves them out of completion_tokens
         usage.output += thoughts
         usage.reasoning = usage.reasoning or thoughts
     return usage
+
+
+def _first_table(table: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    for key in keys:
+        value = table.get(key)
+        if value is not None and isinstance(value, dict):
+            return value
+    return {}
 
 
 _INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
@@ -151,7 +171,7 @@ class BaseMeter:
         if piece.last:
             self._huge(self._head, self._last)
             self._head = self._last = b""
-        return Kind.USEFUL if content else Kind.PLAIN
+        return USEFUL if content else PLAIN
 
     def _huge_is_content(self, head: bytes) -> bool:  # noqa: ARG002 - dialects that can tell override it
         """Whether a huge event that begins so is a part of the answer (and not an echo of the request)."""

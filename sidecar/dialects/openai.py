@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import orjson
 
 from sidecar.dialects.base import FETCH, Endpoint, Listed, Place, Reading
-from sidecar.dialects.meters import loads, openai_usage, reading_of_ends, text_of
+from sidecar.dialects.meters import openai_usage, read_answer, reading_of_ends, text_of
 from sidecar.dialects.openai_chat import ChatMeter
 from sidecar.dialects.openai_responses import TypedMeter, failure
 from sidecar.dialects.paths import lookup
@@ -87,10 +87,10 @@ def refuse_in_stream(refusal: Refusal, request_id: str, endpoint: Endpoint) -> b
 
 
 def reading(endpoint: Endpoint, body: bytes) -> Reading:  # noqa: ARG001 - all alike
-    answer = loads(body) if b'"usage"' in body or b'"model"' in body else None
-    if not isinstance(answer, dict):
+    answer = read_answer(body) if b'"model"' in body or b'"usage"' in body else None
+    if answer is None:
         return Reading(None, None)
-    return Reading(openai_usage(answer.get("usage")), text_of(answer.get("model")))
+    return Reading(openai_usage(answer.usage), text_of(answer.model))
 
 
 def reading_ends(endpoint: Endpoint, head: bytes, last: bytes) -> Reading:  # noqa: ARG001 - all alike

@@ -8,12 +8,16 @@ The event's name is the `type` of its data, so most events are told without pars
 
 from __future__ import annotations
 
-import orjson
+from typing import Any
 
-from sidecar.dialects.base import Kind
+import orjson
+from msgspec import Struct
+
+from sidecar.dialects.base import ERROR, PLAIN, USEFUL, Kind
 from sidecar.dialects.finished import response_is_normal
 from sidecar.dialects.meters import BaseMeter, first_text, last_object, loads, openai_usage, text_of
-from sidecar.dialects.sse import data, event_name
+from sidecar.dialects.partial_json import reader
+from sidecar.dialects.sse import event_name, name_and_data
 from sidecar.errors import Refusal
 
 _ENDS = frozenset({b"response.completed", b"response.incomplete", b"response.failed", b"response.cancelled"})
@@ -27,46 +31,52 @@ _PRODUCED = (b".partial_image", b"response.output_item.done", b"_call_arguments.
 _ECHOES = (b"response.created", b"response.in_progress", b"response.queued")  # they repeat the request
 
 
+class _Delta(Struct, gc=False):
+    delta: Any = None
+
+
+_read_delta = reader(_Delta)
+
+
 class TypedMeter(BaseMeter):
     """Meters the Responses API and OpenAI's other typed streams."""
 
     __slots__ = ()
 
     def _whole(self, event: bytes) -> Kind:
-        kind = event_name(event)
-        raw = data(event)
+        kind, raw = name_and_data(event)
         if not kind:
             kind = _type(raw)
         if kind.endswith(b".delta"):
-            self._odd_end = self._odd_end or kind == b"response.refusal.delta"
+            if kind == b"response.refusal.delta":
+                self._odd_end = True
             return self._delta(raw)
         if kind in _ENDS or kind in _OTHER_ENDS:
             return self._end(raw, kind)
         if kind == b"error":
             self.done = self._odd_end = True
-            return Kind.ERROR
+            return ERROR
         if kind in _ECHOES:
             if self.served is None:
                 self._served(raw)
-            return Kind.PLAIN
+            return PLAIN
         if kind.endswith(_PRODUCED):
-            return Kind.USEFUL
+            return USEFUL
         if b'"error"' in raw and not kind.startswith(b"response."):
             return self._maybe_error(raw)
-        return Kind.PLAIN
+        return PLAIN
 
     def _delta(self, raw: bytes) -> Kind:
-        event = loads(raw)
-        delta = event.get("delta") if isinstance(event, dict) else None
-        if not delta:
-            return Kind.PLAIN
-        self._count(delta if isinstance(delta, str) else "")
-        return Kind.USEFUL
+        event = _read_delta(raw)
+        if event is None or not event.delta:
+            return PLAIN
+        self._count(event.delta if isinstance(event.delta, str) else "")
+        return USEFUL
 
     def _end(self, raw: bytes, kind: bytes) -> Kind:
         event = loads(raw)
         if not isinstance(event, dict):
-            return Kind.PLAIN
+            return PLAIN
         self.done = True
         response = event.get("response")
         whole = isinstance(response, dict) and response_is_normal(response)
@@ -76,7 +86,7 @@ class TypedMeter(BaseMeter):
             self.served = text_of(response.get("model")) or self.served
             event = response
         self.usage = openai_usage(event.get("usage")) or self.usage
-        return Kind.ERROR if kind == b"response.failed" else Kind.USEFUL
+        return ERROR if kind == b"response.failed" else USEFUL
 
     def _served(self, raw: bytes) -> None:
         event = loads(raw)
@@ -88,8 +98,8 @@ class TypedMeter(BaseMeter):
         event = loads(raw)
         if isinstance(event, dict) and event.get("error"):
             self.done = self._odd_end = True
-            return Kind.ERROR
-        return Kind.PLAIN
+            return ERROR
+        return PLAIN
 
     def _huge_is_content(self, head: bytes) -> bool:
         kind = _head_type(head)

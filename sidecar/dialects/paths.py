@@ -20,6 +20,8 @@ from sidecar.errors import bad_request
 
 _UNSAFE = re.compile(r"[^\x21-\x7e]|[\\#]")  # RFC 3986 §2: a URI is printable ASCII; a fragment is never sent
 _UNSAFE_ENCODED = re.compile(r"%(?:[01][0-9a-f]|7f|5c)", re.IGNORECASE)
+_UNSAFE_QUERY = re.compile(r"[^\x21-\x7e]|#")
+_LINE_ENDS = re.compile(r"%0[0ad]", re.IGNORECASE)
 _BROKEN_ENCODING = re.compile(r"%(?![0-9a-fA-F]{2})")
 _KEPT = re.compile(r"%(2f|25)", re.IGNORECASE)
 _COLON = re.compile(r"(?s)(.*)(:|%3[aA])")
@@ -45,7 +47,7 @@ def check_path(raw: str) -> None:
 
 def check_query(raw: str) -> None:
     """Raises RefusedError for a query that isn't plain ASCII (RFC 3986 §3.4)."""
-    if re.search(r"[^\x21-\x7e]|#", raw) or re.search(r"%(?:0[0ad])", raw, re.IGNORECASE):
+    if _UNSAFE_QUERY.search(raw) or _LINE_ENDS.search(raw):
         raise bad_request("the query has control characters or non-ASCII")
 
 

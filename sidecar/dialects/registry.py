@@ -7,7 +7,9 @@ one dialect has such a path; else the headers; else it is OpenAI. Not decided he
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from sidecar.dialects import anthropic, gemini, openai
@@ -23,40 +25,55 @@ UNKNOWN = Endpoint("unknown")
 
 def find(method: str, raw_path: str, raw_query: str, headers: Mapping[str, str], providers: Mapping[str, str]) -> Route:
     """The route of a request. `providers` are the names of the settings with their dialects. Raises RefusedError."""
-    check_path(raw_path)
-    check_query(raw_query)
-    provider, raw = _provider(raw_path, providers)
-    path = decoded_path(raw)
-    if provider is not None:
-        name = providers[provider]
-        found = DIALECTS[name].route(method, path)
-    else:
-        name, found = _told(method, path, raw_query, headers)
-    endpoint, model = found if found is not None else (UNKNOWN, None)
-    check_slashes(path)
+    first = raw_path[1:].partition("/")[0]
+    provider = unquote(first) if "%" in first else first
+    look = _look if len(raw_path) <= _LONGEST_KNOWN else _look.__wrapped__
+    found = look(method, raw_path, provider, providers[provider]) if provider in providers else look(method, raw_path)
+    if raw_query:
+        check_query(raw_query)
+    name = found.dialect or _told(found.hits, raw_query, headers)
+    endpoint, model = found.hits.get(name) or (UNKNOWN, None)
+    if "%" in found.path:
+        check_slashes(found.path)
     if endpoint.place is Place.QUERY:
         model = next(iter(query_values(raw_query, "model")), None)
-    return Route(name, endpoint, provider, raw, raw_query, model)
+    return Route(name, endpoint, found.provider, found.raw, raw_query, model)
 
 
-def _provider(raw_path: str, providers: Mapping[str, str]) -> tuple[str | None, str]:
-    first, slash, rest = raw_path[1:].partition("/")
-    name = unquote(first)
-    return (name, slash + rest or "/") if name in providers else (None, raw_path)
+class _Found(NamedTuple):
+    """What a method and a path tell of themselves."""
+
+    hits: Mapping[str, tuple[Endpoint, str | None]]  # dialect → its endpoint there, and the model in the path
+    dialect: str | None  # where that is sure
+    provider: str | None
+    raw: str  # the path behind the provider
+    path: str  # the same, decoded
 
 
-def _told(
-    method: str, path: str, raw_query: str, headers: Mapping[str, str]
-) -> tuple[str, tuple[Endpoint, str | None] | None]:
-    found = {name: hit for name, dialect in DIALECTS.items() if (hit := dialect.route(method, path)) is not None}
-    if len(found) == 1:
-        return next(iter(found.items()))
+_MOST_KNOWN = 1024
+_LONGEST_KNOWN = 256  # characters
+
+
+@lru_cache(_MOST_KNOWN)  # apps use a handful; queries are no part of it, since a key may stand in one
+def _look(method: str, raw_path: str, provider: str | None = None, dialect: str | None = None) -> _Found:
+    """`dialect` is that of `provider`, which the path begins with. Raises RefusedError."""
+    check_path(raw_path)
+    raw = raw_path
+    if provider is not None:
+        _, slash, rest = raw_path[1:].partition("/")
+        raw = slash + rest or "/"
+    path = decoded_path(raw)
+    asked = DIALECTS if dialect is None else {dialect: DIALECTS[dialect]}
+    hits = {name: hit for name, one in asked.items() if (hit := one.route(method, path)) is not None}
+    return _Found(hits, dialect or (next(iter(hits)) if len(hits) == 1 else None), provider, raw, path)
+
+
+def _told(hits: Mapping[str, tuple[Endpoint, str | None]], raw_query: str, headers: Mapping[str, str]) -> str:
+    """The dialect where the path doesn't tell: by the headers, but one of those that have such a path."""
     name = _name_by_headers(headers)
     if name is None:
         name = "gemini" if query_values(raw_query, "key") else "openai"
-    if found and name not in found:
-        name = next(iter(found))  # the path fits others only
-    return name, found.get(name)
+    return next(iter(hits)) if hits and name not in hits else name
 
 
 def dialect_by_headers(headers: Mapping[str, str]) -> Dialect:

@@ -24,6 +24,7 @@ PIECE = 64 * 1024
 _END = re.compile(rb"\n(?:\r?\n|\r(?=[^\n]))|\r\r")
 _LONGEST_END = 4  # CR LF CR LF
 _BOM = b"\xef\xbb\xbf"
+_LF, _CR = b"\n\r"  # as numbers, which are found faster than one byte of bytes
 
 
 class Piece(bytes):
@@ -61,8 +62,8 @@ class Splitter:
         return self._cut
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        if not self._held and not self._cut and 0 <= chunk.find(b"\n\n") == len(chunk) - 2 and b"\r" not in chunk:
-            return [chunk]  # by far the most common: a chunk is an event
+        if not self._held and not self._cut and (whole := _whole_events(chunk)):
+            return whole
         self._held += chunk
         events: list[bytes] = []
         at = 0
@@ -91,6 +92,22 @@ class Splitter:
         return Piece.of(raw, first=first, last=last)
 
 
+def _whole_events(chunk: bytes) -> list[bytes]:
+    """The events of a chunk that holds whole ones and nothing else, as nearly all do; empty where that isn't plain.
+
+    It is plain where all lines end with LF, and for one event whose last lines end with CRLF (Gemini's).
+    """
+    if _CR in chunk:
+        lines = chunk.splitlines()
+        return [chunk] if chunk.endswith(b"\r\n\r\n") and lines.count(b"") == 1 else []
+    if not chunk.endswith(b"\n\n"):
+        return []
+    if chunk.find(_LF) == len(chunk) - 2 or chunk.find(b"\n\n") == len(chunk) - 2:
+        return [chunk]
+    parts = chunk.split(b"\n\n")
+    return [part + b"\n\n" for part in parts[:-1]] if not parts[-1] else []
+
+
 def _line_ends(held: bytearray) -> int:
     count = 0
     while count < _LONGEST_END - 1 and held[-1 - count] in b"\r\n":
@@ -100,15 +117,23 @@ def _line_ends(held: bytearray) -> int:
 
 def data(event: bytes) -> bytes:
     """The event's data: the values of its `data` fields, joined by LF. Empty for a comment or a ping."""
-    if event.startswith(b"data: ") and event.endswith(b"\n\n") and event.find(b"\n") == len(event) - 2:
-        value = event[6:-2]
-        return value if b"\r" not in value else _data(event)
+    lines = event.splitlines()  # at LF, CRLF and CR, and nowhere else
+    if len(lines) == 2 and not lines[1] and lines[0].startswith(b"data: "):
+        return lines[0][6:]
     return _data(event)
 
 
 def _data(event: bytes) -> bytes:
     values = [value for name, value in fields(event) if name == b"data"]
     return values[0] if len(values) == 1 else b"\n".join(values)
+
+
+def name_and_data(event: bytes) -> tuple[bytes, bytes]:
+    """The event's name and its data, where a dialect names its events: a line for each, as a rule."""
+    lines = event.splitlines()
+    if len(lines) == 3 and not lines[2] and lines[0].startswith(b"event: ") and lines[1].startswith(b"data: "):
+        return lines[0][7:], lines[1][6:]
+    return event_name(event), data(event)
 
 
 def event_name(event: bytes) -> bytes:
@@ -125,7 +150,7 @@ def event_name(event: bytes) -> bytes:
 
 
 def fields(event: bytes) -> list[tuple[bytes, bytes]]:
-    """Name and value of each line; `bytes.splitlines` breaks at LF, CRLF and CR and nowhere else."""
+    """Name and value of each line."""
     found = []
     for line in event.removeprefix(_BOM).splitlines():
         name, _, value = line.partition(b":")

@@ -6,7 +6,7 @@ for. Events are passed whole, so that a stream which breaks can still be ended b
 
 from __future__ import annotations
 
-from sidecar.dialects.base import Kind, Meter
+from sidecar.dialects.base import ERROR, USAGE, USEFUL, Meter
 from sidecar.dialects.sse import Splitter
 
 
@@ -25,7 +25,7 @@ class Stream:
     def feed(self, chunk: bytes) -> bytes:
         self.useful = False
         events = self._splitter.feed(chunk)
-        if len(events) == 1 and not self._hide_usage:
+        if len(events) == 1:
             return events[0] if self._pass(events[0]) else b""
         return b"".join([event for event in events if self._pass(event)])
 
@@ -49,11 +49,14 @@ class Stream:
 
     def _pass(self, event: bytes) -> bool:
         kind = self.meter.see(event)
-        if kind is Kind.USEFUL:
-            self.useful |= self.error is None  # the end that follows an error, often in the same bytes, is no success
-        elif kind is Kind.ERROR:
+        if kind is USEFUL:
+            if self.error is None:  # the end that follows an error, often in the same bytes, is no success
+                self.useful = True
+        elif kind is ERROR:
             self.error = self.error or event
-        return not (kind is Kind.USAGE and self._hide_usage)
+        elif kind is USAGE:
+            return not self._hide_usage
+        return True
 
 
 class Ends:

@@ -176,7 +176,7 @@ def test_an_optional_model_may_be_absent(body: bytes) -> None:
     ],
 )
 def test_include_usage(body: bytes, after: bytes | None) -> None:
-    edit = usage_edit(body, 0, json.loads(body))
+    edit = usage_edit(body, 0, said="stream_options" in json.loads(body))
     assert (splice(body, [edit], {}) if edit is not None else None) == after
 
 

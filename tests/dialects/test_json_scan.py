@@ -70,6 +70,46 @@ def test_deeper_is_told_at_once(levels: int, open_: bytes, close: bytes) -> None
     assert MAX_DEPTH == 512
 
 
+def height(text: bytes) -> int:
+    """Bracket by bracket."""
+    depth = most = 0
+    inside = escaped = False
+    for char in text.decode():
+        if inside:
+            inside, escaped = escaped or char != '"', not escaped and char == "\\"
+        else:
+            inside = char == '"'
+            depth += (char in "[{") - (char in "]}")
+            most = max(most, depth)
+    return most
+
+
+SHUT = {"[": "]", '{"a":': "}"}
+WHOLE = ['"["', '"\\""', '"\\\\"', '"]\\\\\\"["', '"{"', "[]", "{}", '""']
+
+
+@given(st.lists(st.sampled_from(list(SHUT))), st.lists(st.sampled_from(WHOLE)), st.integers(1, 300))
+def test_depth_is_that_of_the_brackets(opened: list[str], whole: list[str], times: int) -> None:
+    """Brackets in strings and quotes behind backslashes don't count, whatever stands beside them."""
+    opened = opened * times
+    deep = "".join(opened) + f"[{','.join(whole)}]" + "".join(SHUT[part] for part in reversed(opened))
+    body = f"[{deep},{deep},{'[],' * MAX_DEPTH}0]".encode()  # so many brackets that they are looked at
+    if height(body) > MAX_DEPTH:
+        with pytest.raises(TooDeepError):
+            check_depth(body)
+    else:
+        check_depth(body)
+
+
+def test_a_megabyte_of_brackets_is_no_work() -> None:
+    """4 ms are promised."""
+    for block in (b"[" * 8 + b"]" * 8, b"[" * 500 + b"]" * 500, b'{"a":' * 400 + b"1" + b"}" * 400, b'"["'):
+        body = b"[" + b",".join([block] * (1_000_000 // len(block))) + b"]"
+        begun = time.perf_counter()
+        check_depth(body)
+        assert time.perf_counter() - begun < 0.1
+
+
 def test_brackets_within_strings_are_no_depth() -> None:
     check_depth(json.dumps({"a": "[" * 5000, "b": ['{"' * 5000]}).encode())
 

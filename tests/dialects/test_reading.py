@@ -249,6 +249,15 @@ def test_the_rest_of_an_ask() -> None:
     assert (read.operation, read.required, read.name) == ("chat", True, "x")
 
 
+def test_what_was_read_can_be_printed() -> None:
+    """Into a log, a traceback, a failed assertion: neither the prompt nor a key is in it."""
+    read = draft("POST", "/v1/chat/completions?key=SECRET", b'{"model":"x","input":"SECRET"}', authorization="SECRET")
+    assert read.ask.identity is not None
+    assert read.ask.prompt is not None
+    assert "SECRET" not in repr(read) + repr(read.ask)
+    assert "SECRET" not in repr(registry.find("POST", "/v1/chat/completions", "key=SECRET", {}, {}))
+
+
 @pytest.mark.parametrize(
     ("method", "target", "generates"),
     [

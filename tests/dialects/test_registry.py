@@ -236,6 +236,35 @@ def test_upstream_url(base: str, path: str, url: str) -> None:
     assert registry.upstream_url(base, path) == url
 
 
+def test_what_is_known_of_a_path_holds_for_that_path_alone() -> None:
+    """A path is looked up once; method, query, headers and the settings' providers are told apart all the same."""
+    for _ in range(2):
+        assert find("GET", "/v1/models", x_api_key="k").dialect == "anthropic"
+        assert find("GET", "/v1/models").dialect == "openai"
+        assert find("GET", "/v1/models", "key=k").dialect == "gemini"
+        assert find("DELETE", "/v1/models/x").endpoint.key == "models/delete"
+        assert find("GET", "/v1/models/x").endpoint.key == "models/get"
+        assert (find("GET", "/v1/realtime", "model=a").model, find("GET", "/v1/realtime", "model=b").model) == (
+            "a",
+            "b",
+        )
+        assert find("POST", "/azure/v1/messages").endpoint.key == "unknown"
+        for providers, found in (({"azure": "anthropic"}, "messages"), ({}, "unknown")):
+            assert registry.find("POST", "/azure/v1/messages", "", {}, providers).endpoint.key == found
+        with pytest.raises(RefusedError):
+            find("GET", "/v1/models", "a b")
+        with pytest.raises(RefusedError):
+            find("GET", "/v1/../models")
+
+
+def test_neither_queries_nor_long_paths_are_remembered() -> None:
+    registry._look.cache_clear()
+    for n in range(3):
+        find("GET", "/v1/models", f"key={n}")
+        find("GET", f"/v1/models/{'x' * 300}{n}")
+    assert registry._look.cache_info().currsize == 1
+
+
 def test_dialect_by_headers() -> None:
     assert registry.dialect_by_headers({"anthropic-version": "1"}).NAME == "anthropic"
     assert registry.dialect_by_headers({"x-goog-api-key": "1"}).NAME == "gemini"
