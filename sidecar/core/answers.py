@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from sidecar.core.facts import Target, Usage
@@ -24,6 +24,9 @@ class Stored:
     stored_at: float  # monotonic seconds
 
 
+FlightKey = Hashable
+"""What is the same for all that may wait for one call. It never leaves the process, so it needn't be a digest."""
+
 Tell = Callable[[Stored | Refusal | None], None]
 
 
@@ -35,7 +38,7 @@ class Flight:
     `forsaken` is what ends the call once nobody waits for it any more; None as long as the leader's own client does.
     """
 
-    key: bytes
+    key: FlightKey
     leader: str  # its request's id
     waiters: dict[str, Tell] = field(default_factory=dict)  # request id → told once
     landed: bool = False

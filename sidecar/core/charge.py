@@ -13,7 +13,7 @@ in a usage counts as zero there, so such an attempt keeps at least what was set 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sidecar.core.facts import Attempt, Fault, Result, Usage
 
@@ -31,8 +31,7 @@ _PROVIDER_SAID_NO = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """`kept`: it costs no less than what was set aside. `sent`: the provider has seen a request."""
 
     usage: Usage
@@ -41,18 +40,17 @@ class Charge:
 
     def told(self, attempt: Attempt) -> bool:
         """Whether these are the provider's own numbers, and not at least in part an estimate."""
-        return self.usage == (attempt.usage or (attempt.heard.usage if attempt.heard is not None else None))
+        told = _told(attempt)
+        return self.usage is told or self.usage == told
 
 
 def charge(attempt: Attempt, input_tokens: int, output_tokens: int) -> Charge:
     """Of an attempt that is over. `input_tokens`, `output_tokens`: what was set aside for it."""
-    heard = attempt.heard
-    told = attempt.usage or (heard.usage if heard is not None else None)
+    heard, told = attempt.heard, _told(attempt)
+    if attempt.result is Result.OK and told is not None and not told.odd:
+        return Charge(told, kept=False)
     came = max(heard.deltas, -(-heard.text_bytes // 4)) if heard is not None else 0
-    reserved = Usage(input_tokens, output_tokens)
     if attempt.result is Result.OK:
-        if told is not None and not told.odd:
-            return Charge(told, kept=False)
         return Charge(_most(told, Usage(input_tokens, max(output_tokens, came))), kept=True)
     if attempt.fault in _NEVER_SENT:
         return Charge(Usage(), kept=False, sent=False)
@@ -66,7 +64,12 @@ def charge(attempt: Attempt, input_tokens: int, output_tokens: int) -> Charge:
         return Charge(_most(told, Usage(input_tokens, came)), kept=False)
     if attempt.fault in _PROVIDER_SAID_NO:  # without a status: it wasn't even asked
         return Charge(told or Usage(input_tokens if attempt.status else 0), kept=False)
-    return Charge(_most(told, reserved), kept=True)
+    return Charge(_most(told, Usage(input_tokens, output_tokens)), kept=True)
+
+
+def _told(attempt: Attempt) -> Usage | None:
+    """What the provider said of it, be it only of its stream so far."""
+    return attempt.usage or (attempt.heard.usage if attempt.heard is not None else None)
 
 
 def _most(told: Usage | None, least: Usage) -> Usage:

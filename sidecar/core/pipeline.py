@@ -14,19 +14,23 @@ def _own(policy: Policy, hook: str) -> bool:
 
 
 class Pipeline:
-    """Bound hooks of the policies that are switched on, picked once when a snapshot is built."""
+    """Bound hooks of the policies that are switched on, picked once when a snapshot is built.
 
-    __slots__ = ("_admit", "_all", "_enter", "_gates", "_react", "_settle", "policies")
+    Each with its policy's place in the order; a hook that a policy doesn't have isn't in its list.
+    """
+
+    __slots__ = ("_admit", "_all", "_enter", "_leave", "_react", "_settle", "policies")
 
     def __init__(self, policies: Sequence[Policy]) -> None:
         self.policies = tuple(policies)
         self._all = len(self.policies)
-        self._admit = tuple((i, p.admit) for i, p in enumerate(self.policies) if _own(p, "admit"))
+        down = tuple(enumerate(self.policies))
+        up = down[::-1]
+        self._admit = tuple((i, p.admit) for i, p in down if _own(p, "admit"))
         self._react = tuple(p.react for p in self.policies if _own(p, "react"))
-        gates = [p for p in self.policies if _own(p, "enter") or _own(p, "leave")]
-        self._enter = tuple((p.enter, p.leave) for p in gates)
-        self._gates = tuple(type(p).__name__.lower() for p in gates)
-        self._settle = tuple((i, p.settle) for i, p in reversed(list(enumerate(self.policies))) if _own(p, "settle"))
+        self._enter = tuple((i, p.enter) for i, p in down if _own(p, "enter"))
+        self._leave = tuple((i, p.leave) for i, p in up if _own(p, "leave"))
+        self._settle = tuple((i, p.settle) for i, p in up if _own(p, "settle"))
 
     def admit(self, x: Exchange, now: float) -> Verdict | None:
         """Run the request down the order; the policy that stops it has nothing to settle."""
@@ -50,17 +54,19 @@ class Pipeline:
     def enter(self, x: Exchange, attempt: Attempt, now: float) -> bool:
         """Let the attempt in at every policy, or at none."""
         words = len(x.why)
-        for index, (enter, _) in enumerate(self._enter):
+        for place, enter in self._enter:
             if not enter(x, attempt, now):
-                x.vetoes.append(Veto(attempt.number, attempt.cause, self._gates[index], tuple(x.why[words:])))
-                for _, leave in reversed(self._enter[:index]):
-                    leave(x, attempt, now)
+                by = type(self.policies[place]).__name__.lower()
+                x.vetoes.append(Veto(attempt.number, attempt.cause, by, tuple(x.why[words:])))
+                for entered, leave in self._leave:
+                    if entered < place:
+                        leave(x, attempt, now)
                 return False
         return True
 
     def leave(self, x: Exchange, attempt: Attempt, now: float) -> None:
         """The attempt is over: tell every policy that let it in, last first."""
-        for _, leave in reversed(self._enter):
+        for _, leave in self._leave:
             leave(x, attempt, now)
 
     def bound(self, x: Exchange) -> Bound:
@@ -74,7 +80,7 @@ class Pipeline:
                 hook(x, outcome, now)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Bound:
     """`race.Hooks` of one request."""
 

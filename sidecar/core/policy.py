@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sidecar.core.answers import Flight, Stored
 from sidecar.core.facts import Attempt, Cause, Exchange, Outcome, Target
 from sidecar.errors import Refusal
 
 
-@dataclass(frozen=True, slots=True)
-class Next:
+class Next(NamedTuple):
     """A proposal to launch one more attempt, now or at `not_before`. The race decides whether there is room for it."""
 
     target: Target
@@ -18,15 +17,13 @@ class Next:
     not_before: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """Stop here: the answer is at hand. `entry` is what state/answers keeps; the runtime sends it."""
 
     entry: Stored
 
 
-@dataclass(frozen=True, slots=True)
-class Follow:
+class Follow(NamedTuple):
     """Stop here: the same request is under way already. `flight` is what state/flights knows of it."""
 
     flight: Flight

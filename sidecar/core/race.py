@@ -45,22 +45,22 @@ class Phase(Enum):
     OVER = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Launch:
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Abort:
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Commit:
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Finish:
     """It is over. `show` is the failed attempt whose answer the client gets, if nothing was committed."""
 
@@ -86,7 +86,8 @@ class Race:
         "_deadline",
         "_hooks",
         "_late",
-        "_max_attempts",
+        "_left",
+        "_running",
         "_slow_after_s",
         "_slow_at",
         "_targets",
@@ -109,7 +110,8 @@ class Race:
     ) -> None:
         self._targets = tuple(targets)
         self._hooks = hooks
-        self._max_attempts = max_attempts
+        self._left = max_attempts  # how many may still be launched
+        self._running = 0
         self._deadline = deadline
         self._slow_after_s = slow_after_s
         self._slow_at: float | None = None
@@ -122,7 +124,7 @@ class Race:
     @property
     def holding(self) -> bool:
         """True while events before the first useful one must be kept back: another attempt runs, or may follow."""
-        return self._late and self.phase is Phase.OPEN and (self._left() > 0 or len(self._running()) > 1)
+        return self._late and self.phase is Phase.OPEN and (self._left > 0 or self._running > 1)
 
     @property
     def may_overlap(self) -> bool:
@@ -144,7 +146,7 @@ class Race:
         Equal shares of what is left of the time, one for it and one for each untried target that may still follow;
         the last of them has it all.
         """
-        followers = min(len(self._untried()), self._left())
+        followers = min(self._untried(), self._left)
         return self._deadline if followers <= 0 else now + (self._deadline - now) / (followers + 1)
 
     def start(self, now: float) -> list[Command]:
@@ -174,12 +176,11 @@ class Race:
         self._end(attempt, Result.FAILED, now, fault)
         if self.phase is not Phase.OPEN:
             return self._over_if_idle(None)
-        running = self._running()
         if fault is Fault.CALLER and attempt.target == self._targets[0]:
             self.phase = Phase.OVER
             show = attempt if attempt.status is not None else None  # a broken upload has no answer
-            return [*(self._abort(a, Result.LOST_HEDGE, now) for a in running), Finish(show)]
-        if running:
+            return [*self._abort_all(Result.LOST_HEDGE, now), Finish(show)]
+        if self._running:
             return []
         launched = None if fault is Fault.CALLER else self._follow(attempt, now)
         if launched is not None:
@@ -196,7 +197,7 @@ class Race:
 
     def gone(self, now: float) -> list[Command]:
         """The client left, or we shut down: everything still running is aborted, and nobody is blamed."""
-        commands: list[Command] = [self._abort(a, Result.CLIENT_GONE, now) for a in self._running()]
+        commands: list[Command] = [*self._abort_all(Result.CLIENT_GONE, now)]
         self._forget_waiting(now)
         if self.phase is not Phase.OVER:
             self.phase = Phase.OVER
@@ -219,14 +220,14 @@ class Race:
         if self._slow_at is None or self._slow_after_s is None or now < self._slow_at:
             return []
         self._slow_at = None
-        running = self._running()
-        if len(running) != 1:
+        if self._running != 1:
             return []
-        its_own = running[0].started_at + self._slow_after_s
+        running = next(a for a in self.attempts if a.result is None)
+        its_own = running.started_at + self._slow_after_s
         if now < its_own:  # it followed one that failed: it is not slow yet
             self._slow_at = its_own
             return []
-        return self._follow(running[0], now) or []
+        return self._follow(running, now) or []
 
     def _follow(self, attempt: Attempt, now: float) -> list[Command] | None:
         """Launch, or let wait, what the policies propose and the laws allow; None if that is nothing."""
@@ -234,7 +235,7 @@ class Race:
             at = now if proposal.not_before is None else max(now, proposal.not_before)
             if at >= self._deadline or not self._has_room(proposal):
                 continue
-            if at > now and self._running():
+            if at > now and self._running:
                 continue
             extra = Attempt(len(self.attempts) + 1, proposal.target, proposal.cause, at, due_at=at)
             if not self._hooks.enter(extra, at):
@@ -255,17 +256,20 @@ class Race:
         if proposal.cause is Cause.WITHOUT_USAGE:
             return True
         tried = any(a.target == proposal.target for a in self.attempts)
-        return self._left() > (1 if tried and self._untried() else 0)
+        return self._left > (1 if tried and self._untried() else 0)
 
-    def _left(self) -> int:
-        return self._max_attempts - sum(a.cause is not Cause.WITHOUT_USAGE for a in self.attempts)
-
-    def _untried(self) -> list[Target]:
+    def _untried(self) -> int:
+        """How many of the targets got no attempt. The first one goes to the first of them."""
+        if self.attempts and len(self._targets) == 1:
+            return 0
         tried = {a.target for a in self.attempts}
-        return [t for t in self._targets if t not in tried]
+        return len([t for t in self._targets if t not in tried])
 
     def _launch(self, attempt: Attempt) -> Launch:
         self.attempts.append(attempt)
+        self._running += 1
+        if attempt.cause is not Cause.WITHOUT_USAGE:
+            self._left -= 1
         return Launch(attempt)
 
     def _commit(self, attempt: Attempt, now: float) -> list[Command]:
@@ -274,14 +278,19 @@ class Race:
         self.phase = Phase.COMMITTED
         self.winner = attempt
         attempt.committed_at = now
-        losers: list[Command] = [self._abort(a, Result.LOST_HEDGE, now) for a in self._running() if a is not attempt]
-        return [Commit(attempt), *losers]
+        if self._running == 1:
+            return [Commit(attempt)]
+        return [Commit(attempt), *self._abort_all(Result.LOST_HEDGE, now, but=attempt)]
 
-    def _abort(self, attempt: Attempt, result: Result, now: float) -> Abort:
-        self._end(attempt, result, now)
-        return Abort(attempt)
+    def _abort_all(self, result: Result, now: float, *, but: Attempt | None = None) -> list[Abort]:
+        """Those that run, but for one."""
+        losers = [a for a in self.attempts if a.result is None and a is not but]
+        for attempt in losers:
+            self._end(attempt, result, now)
+        return [Abort(attempt) for attempt in losers]
 
     def _end(self, attempt: Attempt, result: Result, now: float, fault: Fault | None = None) -> None:
+        self._running -= 1
         attempt.result = result
         attempt.fault = fault
         attempt.ended_at = now
@@ -292,15 +301,12 @@ class Race:
             waiting, self._waiting = self._waiting, None
             self._hooks.leave(waiting, now)
 
-    def _running(self) -> list[Attempt]:
-        return [a for a in self.attempts if a.result is None]
-
     def _must_run(self, attempt: Attempt) -> None:
         if self.phase is Phase.OVER or attempt.result is not None:
             raise IllegalMoveError(f"attempt {attempt.number} is over already")
 
     def _over_if_idle(self, show: Attempt | None) -> list[Command]:
-        if self._running():
+        if self._running:
             return []
         self.phase = Phase.OVER
         return [Finish(show)]

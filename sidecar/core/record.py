@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import repeat
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from typing import NamedTuple
 
 from sidecar.core.charge import Charge
 from sidecar.core.facts import Attempt, Exchange, Outcome, Target, Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """All that is published of a request. Holds no prompt, no answer and no credential."""
 
     ts: float  # wall clock at arrival, seconds since the epoch
@@ -25,11 +24,10 @@ class Record:
     overhead_s: float  # time spent in the sidecar itself: decisions and bookkeeping, not waiting for either side
     cost_usd: float | None  # of all attempts; None where a price or a usage is unknown
     cache: str = "off"
-    traceparent: str | None = None  # as the caller sent it, checked for form
-    charges: tuple[Charge | None, ...] = ()  # what each attempt cost; None where that can't be said
+    charges: Sequence[Charge | None] = ()  # what each attempt cost; None where that can't be said
     given: Target | None = None  # whose answer was given again: from the cache, or another request's
     given_usage: Usage | None = None  # what that answer cost when it was made: not charged again
 
     def priced(self) -> Iterator[tuple[Attempt, Charge | None]]:
         """Each attempt with what it cost."""
-        return zip(self.outcome.attempts, self.charges or repeat(None), strict=False)
+        return zip_longest(self.outcome.attempts, self.charges)

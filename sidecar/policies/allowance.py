@@ -17,7 +17,7 @@ from typing import Self
 from sidecar.core.facts import Attempt, Cause, Exchange
 from sidecar.core.policy import Policy
 from sidecar.policies.parts import Parts
-from sidecar.settings.pins import Pins
+from sidecar.settings.pins import Pins, Tries
 from sidecar.state.allowance import Allowance as Buckets
 from sidecar.state.allowance import Key
 
@@ -25,10 +25,12 @@ _DRAWING = frozenset({Cause.RETRY, Cause.HEDGE})
 
 
 class Allowance(Policy):
-    __slots__ = ("_buckets", "_pins")
+    __slots__ = ("_buckets", "_defaults", "_models", "_tries")
 
     def __init__(self, pins: Pins, buckets: Buckets) -> None:
-        self._pins = pins
+        self._models = pins.models
+        self._tries: dict[str | None, Tries] = {name: pin.tries for name, pin in pins.pins.items()}
+        self._defaults = pins.defaults_tries
         self._buckets = buckets
 
     @classmethod
@@ -42,12 +44,10 @@ class Allowance(Policy):
     def enter(self, x: Exchange, attempt: Attempt, now: float) -> bool:  # noqa: ARG002
         if attempt.cause is Cause.FIRST:
             if x.ask.generates:
-                tries = self._pins.tries(x.pin)
+                tries = self._tries.get(x.pin, self._defaults)
                 self._buckets.earn(self._key(x, attempt), tries.extra_ratio, tries.extra_burst)
             return True
-        if attempt.cause not in _DRAWING or self._buckets.take(
-            self._key(x, attempt), self._pins.tries(x.pin).extra_burst
-        ):
+        if attempt.cause not in _DRAWING or self._buckets.take(self._key(x, attempt), self._burst(x)):
             return True
         if _NONE_LEFT not in x.why:
             x.why.append(_NONE_LEFT)
@@ -55,12 +55,15 @@ class Allowance(Policy):
 
     def leave(self, x: Exchange, attempt: Attempt, now: float) -> None:  # noqa: ARG002
         if attempt.result is None and attempt.cause in _DRAWING:
-            self._buckets.give_back(self._key(x, attempt), self._pins.tries(x.pin).extra_burst)
+            self._buckets.give_back(self._key(x, attempt), self._burst(x))
+
+    def _burst(self, x: Exchange) -> int:
+        return self._tries.get(x.pin, self._defaults).extra_burst
 
     def _key(self, x: Exchange, attempt: Attempt) -> Key:
         """The bucket of the request's first target. Names that only clients know share one at each provider."""
         first = x.attempts[0].target if x.attempts else attempt.target
-        return first.provider, first.model if first.model in self._pins.models else None
+        return first if first.model in self._models else (first.provider, None)
 
 
 _NONE_LEFT = "no extra load left"

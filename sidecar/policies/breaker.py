@@ -35,7 +35,7 @@ _EXTRA = frozenset({Cause.RETRY, Cause.HEDGE})
 class Breaker(Policy):
     __slots__ = ("_breakers", "_specs")
 
-    def __init__(self, specs: Mapping[str, BreakerSpec], breakers: Breakers) -> None:
+    def __init__(self, specs: Mapping[str | None, BreakerSpec], breakers: Breakers) -> None:
         self._specs = specs
         self._breakers = breakers
 
@@ -43,7 +43,9 @@ class Breaker(Policy):
     def build(cls, parts: Parts) -> Self | None:
         """None where no model has a breaker."""
         sources = ((m.id, m.source) for m in parts.pins.models.values())
-        specs = {model: source.breaker for model, source in sources if source is not None and source.breaker}
+        specs: dict[str | None, BreakerSpec] = {
+            model: source.breaker for model, source in sources if source is not None and source.breaker
+        }
         return cls(specs, parts.state.breakers) if specs else None
 
     def admit(self, x: Exchange, now: float) -> None:
@@ -51,6 +53,8 @@ class Breaker(Policy):
             return
         if x.health is None:
             x.health = self._health(x.targets, now)
+        if not x.health:
+            return
         rests_s = {t: _rest_s(x.health.get(t.model or "", "")) for t in x.targets}
         tripped = sorted((t for t, rest_s in rests_s.items() if rest_s is not None), key=lambda t: rests_s[t] or 0.0)
         if not tripped:
@@ -63,25 +67,22 @@ class Breaker(Policy):
             x.why.append(f"to {x.targets[0].model} at {x.targets[0].provider}")
 
     def enter(self, x: Exchange, attempt: Attempt, now: float) -> bool:
-        if self._spec(x, attempt) is None:
-            return True
         target = attempt.target
+        if target.model not in self._specs or not x.ask.generates:
+            return True
         if attempt.cause in _EXTRA and self._breakers.state(target, now) != "closed":
             x.why.append(f"breaker: no {attempt.cause} to {target.model}")
             return False
         return self._breakers.enter(target, id(attempt), now, panic=True)
 
     def leave(self, x: Exchange, attempt: Attempt, now: float) -> None:
-        spec = self._spec(x, attempt)
-        if spec is None:
+        spec = self._specs.get(attempt.target.model)
+        if spec is None or not x.ask.generates:
             return
         self._breakers.leave(attempt.target, id(attempt), verdict(attempt, spec), spec, now)
         asked_s = attempt.retry_after_s
         if attempt.result is Result.FAILED and attempt.fault is Fault.RATE_LIMIT and asked_s is not None:
             self._breakers.rest(attempt.target, now + min(asked_s, MAX_REST_S))
-
-    def _spec(self, x: Exchange, attempt: Attempt) -> BreakerSpec | None:
-        return self._specs.get(attempt.target.model or "") if x.ask.generates else None
 
     def _health(self, targets: tuple[Target, ...], now: float) -> dict[str, str]:
         found = {}
@@ -89,10 +90,12 @@ class Breaker(Policy):
             if target.model is None or target.model not in self._specs:
                 continue
             state = self._breakers.state(target, now)
+            if state == "closed":
+                continue
             if state == "open" or (state == "half_open" and not self._breakers.probe_free(target)):
                 left_s = max(0.0, self._breakers.reopens_at(target) - now)
                 found[target.model] = f"open:{left_s:.1f}"
-            elif state == "half_open":
+            else:
                 found[target.model] = state
         return found
 

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from sidecar.core.charge import charge
 from sidecar.core.facts import Attempt, Cause, Exchange, Outcome, Purse, Result, Target
@@ -27,7 +26,8 @@ from sidecar.settings.pins import Model, Pin, Pins
 from sidecar.settings.prices import cost_usd, highest_usd
 from sidecar.settings.schema import BudgetSpec
 from sidecar.state import State
-from sidecar.state.ledger import Account, Claim, Level, Short, counted, fits, whole
+from sidecar.state.ledger import Account, Claim, Level, Short
+from sidecar.state.limits import counted, fits, named, whole
 
 MENDING = frozenset({Cause.RESEND, Cause.WITHOUT_USAGE})
 """These mend what was our own doing, so they are never refused: without us the app would not have needed them."""
@@ -35,8 +35,7 @@ ADMITTED = 0
 """Where the purse of the first attempt lies until it is launched; attempts count from 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Need:
+class _Need(NamedTuple):
     """What one attempt is expected to use, and of which accounts."""
 
     model: str
@@ -46,12 +45,17 @@ class _Need:
     claims: tuple[Claim, ...]
 
 
+_NOTHING = _Need("", 0, 0, 0.0, ())
+
+
 class Budget(Policy):
-    __slots__ = ("_budgets", "_pins", "_state")
+    __slots__ = ("_budgets", "_of_model", "_of_pin", "_pins", "_state")
 
     def __init__(self, pins: Pins, budgets: Mapping[Account, BudgetSpec], state: State) -> None:
         self._pins = pins
         self._budgets = budgets
+        self._of_model: dict[str | None, Account] = {a[1]: a for a in budgets if a[0] == "model"}
+        self._of_pin: dict[str, Account] = {a[1]: a for a in budgets if a[0] == "pin"}
         self._state = state
 
     @classmethod
@@ -140,27 +144,25 @@ class Budget(Policy):
 
     def _take(self, x: Exchange, need: _Need, now: float, *, replayed: bool) -> Short | None:
         """Set aside what is needed, or say what is short. `x.budget` keeps what a replay decides by instead."""
-        ledger = self._state.ledger
-        if not replayed:
-            left = {} if x.budget is None else x.budget
-            left[_key(("model", need.model), "input")] = need.input
-            left[_key(("model", need.model), "output")] = need.output
-            for claim in need.claims:
-                for limit, amount in ledger.left(claim.account, now).items():
-                    left[_key(claim.account, limit)] = amount
-            x.budget = left
-            hold = ledger.reserve(need.claims, now)
-            if isinstance(hold, Short):
-                return hold
-            x.purses[ADMITTED] = Purse(need.input, need.output, need.usd, hold)
+        if not need.claims:  # a cheaper model that has no budget
             return None
-        return self._replay(need, x.budget or {})
+        if replayed:
+            return self._replay(need, x.budget or {})
+        left = {} if x.budget is None else x.budget
+        left[f"model {need.model} input"] = need.input
+        left[f"model {need.model} output"] = need.output
+        x.budget = left
+        hold = self._state.ledger.reserve(need.claims, now, left=left)
+        if isinstance(hold, Short):
+            return hold
+        x.purses[ADMITTED] = Purse(need.input, need.output, need.usd, hold)
+        return None
 
     def _replay(self, need: _Need, budget: Mapping[str, float]) -> Short | None:
         for claim in need.claims:
             spec = self._budgets[claim.account]
             for limit in spec.__struct_fields__:
-                left = budget.get(_key(claim.account, limit))
+                left = budget.get(named(claim.account, limit))
                 total = None if left is None else whole(spec, limit)
                 if left is None or total is None:
                     continue
@@ -170,30 +172,26 @@ class Budget(Policy):
 
     def _need(self, x: Exchange, target: Target, pin: Pin | None, *, requests: int) -> _Need:
         """Of an attempt at that target. `requests`: how many of the pin's it counts as."""
-        accounts: list[Account] = []
-        if target.model is not None and ("model", target.model) in self._budgets:
-            accounts.append(("model", target.model))
-        if pin is not None and ("pin", pin.name) in self._budgets:
-            accounts.append(("pin", pin.name))
+        of_model = self._of_model.get(target.model)
+        of_pin = self._of_pin.get(pin.name) if pin is not None else None
         model = self._pins.models.get(target.model or "")
-        if not accounts or model is None:
-            return _Need("", 0, 0, 0.0, ())
+        if (of_model is None and of_pin is None) or model is None:
+            return _NOTHING
         tokens, output = self._estimate(x, model)
         usd = highest_usd(model.price, tokens, output)
-        return _Need(
-            model.id,
-            tokens,
-            output,
-            usd,
-            tuple(Claim(a, 1 if a[0] == "model" else requests, tokens, output, usd) for a in accounts),
-        )
+        claims: list[Claim] = []
+        if of_model is not None:
+            claims.append(Claim(of_model, 1, tokens, output, usd))
+        if of_pin is not None:
+            claims.append(Claim(of_pin, requests, tokens, output, usd))
+        return _Need(model.id, tokens, output, usd, tuple(claims))
 
     def _estimate(self, x: Exchange, model: Model) -> tuple[int, int]:
         """Input and output tokens; those that were decided by are kept with what was left."""
-        kept = x.budget or {}
-        at = [_key(("model", model.id), what) for what in ("input", "output")]
-        if at[0] in kept and at[1] in kept:
-            return int(kept[at[0]]), int(kept[at[1]])
+        if x.budget:
+            tokens, output = x.budget.get(f"model {model.id} input"), x.budget.get(f"model {model.id} output")
+            if tokens is not None and output is not None:
+                return int(tokens), int(output)
         return self._state.sizes.expected(model, x)
 
     def _cheaper(self, x: Exchange, pin: Pin | None) -> Target | None:
@@ -261,7 +259,3 @@ def go_duration(seconds: float) -> str:
     if hours or minutes:
         out = f"{minutes}m{out}"
     return f"{hours}h{out}" if hours else out
-
-
-def _key(account: Account, limit: str) -> str:
-    return f"{account[0]} {account[1]} {limit}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from typing import Self
 
-from sidecar.core.answers import Flight, Stored, entry_key
+from sidecar.core.answers import Flight, FlightKey, Stored, entry_key
 from sidecar.core.facts import CacheKey, Exchange, Outcome
 from sidecar.core.policy import Follow, Hit, Policy, Verdict
 from sidecar.errors import Code, Refusal
@@ -55,28 +55,30 @@ class Cache(Policy):
         if x.ask.cache == "bypass":
             x.cache = "bypass"
             return None
-        digest = hashlib.sha256(identity).digest()
-        return self._look(x, CacheKey(digest, float(spec.ttl), x.ask.cache == "refresh", leads=False), now)
+        return self._look(x, hashlib.sha256(identity).digest(), float(spec.ttl), now)
 
-    def _look(self, x: Exchange, asked: CacheKey, now: float) -> Verdict | None:
-        key = entry_key(asked.identity, x.targets[0])
-        shared = flight_key(key, x)
-        flight = self._flights.find(shared) if not x.ask.stream else None
-        if not asked.refresh:
-            stored = self._answers.get(key, asked.ttl_s, now)
+    def _look(self, x: Exchange, identity: bytes, ttl_s: float, now: float) -> Verdict | None:
+        key = entry_key(identity, x.targets[0])
+        refresh = x.ask.cache == "refresh"
+        if not refresh:
+            stored = self._answers.get(key, ttl_s, now)
             if stored is not None:
                 x.cache = "hit"
                 x.why.append("cache: hit")
                 return Hit(stored)
-            if flight is not None:
+        leads = False
+        if not x.ask.stream:
+            shared = flight_key(key, x)
+            flight = self._flights.find(shared)
+            if flight is not None and not refresh:
                 x.cache = "coalesced"
                 x.why.append("cache: coalesced")
                 return Follow(flight)
-        leads = flight is None and not x.ask.stream
-        if leads:
-            self._flights.lead(shared, x.id)
+            if flight is None:
+                self._flights.lead(shared, x.id)
+                leads = True
         x.cache = "miss"
-        x.cache_key = CacheKey(asked.identity, asked.ttl_s, asked.refresh, leads)
+        x.cache_key = CacheKey(identity, ttl_s, refresh, leads)
         return None
 
     def settle(self, x: Exchange, outcome: Outcome, now: float) -> None:
@@ -93,14 +95,13 @@ class Cache(Policy):
                 self._flights.land(flight, failed if now < x.deadline else None)
 
 
-def flight_key(key: bytes, x: Exchange) -> bytes:
+def flight_key(key: bytes, x: Exchange) -> FlightKey:
     """Whose calls it may wait for: of those with its own entry's key, only such as may be answered by the same models.
 
     The answer of another one's fallback, hedge or `over_budget` model is none for a request that refuses it by a
     header, or whose pin doesn't name it.
     """
-    allowed = (x.pin, x.ask.no_fallback, x.ask.no_hedge, *((t.provider, t.model) for t in x.targets))
-    return hashlib.sha256(key + repr(allowed).encode("utf-8", "surrogatepass")).digest()
+    return key, x.pin, x.ask.no_fallback, x.ask.no_hedge, x.targets
 
 
 def _as_recorded(x: Exchange) -> Verdict | None:

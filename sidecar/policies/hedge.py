@@ -19,14 +19,15 @@ lost had run says nothing.
 from __future__ import annotations
 
 import math
+from collections.abc import Container
+from dataclasses import dataclass
 from typing import Self
 
 from sidecar.core.facts import Attempt, Cause, Exchange, Fault, Outcome, Result, Target
 from sidecar.core.policy import Next, Policy
 from sidecar.errors import Refusal
 from sidecar.policies.parts import Parts
-from sidecar.settings.pins import Model, Pins
-from sidecar.settings.schema import HedgeSpec
+from sidecar.settings.pins import Model, Pin
 from sidecar.state import State
 from sidecar.state.quantiles import Kind
 
@@ -39,39 +40,71 @@ _ANYWHERE = frozenset({Fault.OVERLOAD, Fault.CONNECT, Fault.TIMEOUT, Fault.BROKE
 _ELSEWHERE = _ANYWHERE | {Fault.RATE_LIMIT, Fault.QUOTA, Fault.MODEL_GONE}
 
 
-class Hedge(Policy):
-    __slots__ = ("_pins", "_state")
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a pin says of its hedges. Delays in seconds; `fixed_s` is None where a quantile decides."""
 
-    def __init__(self, pins: Pins, state: State) -> None:
-        self._pins = pins
+    model: Model | None  # None: the same again
+    target: Target | None
+    fixed_s: float | None
+    quantile: float
+    low_s: float
+    high_s: float
+    room: bool  # for a second attempt at all
+
+    @classmethod
+    def of(cls, pin: Pin) -> Self | None:
+        """None where it doesn't hedge."""
+        spec, model = pin.source.hedge, pin.hedge_model
+        if spec is None:
+            return None
+        after = spec.after
+        return cls(
+            model=model,
+            target=Target(model.provider, model.id) if model is not None else None,
+            fixed_s=after.delay_s if after is not None else None,
+            quantile=DEFAULT_QUANTILE if after is None or after.quantile is None else after.quantile,
+            low_s=0.0 if spec.min is None else spec.min,
+            high_s=math.inf if spec.max is None else spec.max,
+            room=pin.tries.max_attempts > 1,
+        )
+
+
+class Hedge(Policy):
+    __slots__ = ("_models", "_plans", "_state")
+
+    def __init__(self, plans: dict[str | None, _Plan], models: Container[str], state: State) -> None:
+        self._plans = plans
+        self._models = models
         self._state = state
 
     @classmethod
     def build(cls, parts: Parts) -> Self | None:
         """None where no pin hedges: then nothing is measured either."""
-        if not any(pin.source.hedge for pin in parts.pins.pins.values()):
-            return None
-        return cls(parts.pins, parts.state)
+        plans: dict[str | None, _Plan] = {
+            name: plan for name, pin in parts.pins.pins.items() if (plan := _Plan.of(pin)) is not None
+        }
+        return cls(plans, parts.pins.models, parts.state) if plans else None
 
     def admit(self, x: Exchange, now: float) -> Refusal | None:
-        pin = self._pins.pin(x.pin)
-        if pin is None or pin.source.hedge is None:
+        plan = self._plans.get(x.pin)
+        if plan is None:
             return None
-        if x.hedge_after_s is None and self._may(x) and self._takes(x, pin.hedge_model):
-            x.hedge_after_s = self._delay_s(x, pin.source.hedge, now)
+        if x.hedge_after_s is None and plan.room and _may(x) and self._takes(x, plan.model):
+            x.hedge_after_s = plan.fixed_s if plan.fixed_s is not None else self._delay_s(x, plan, now)
         if x.hedge_after_s is not None:
             if x.hedge_least_s is None:
-                x.hedge_least_s = self._least_s(x, self._target(x, pin.hedge_model), x.hedge_after_s, now)
+                x.hedge_least_s = self._least_s(x, plan.target or x.targets[0], x.hedge_after_s, now)
             x.why.append(f"hedge after {round(x.hedge_after_s * 1000)} ms")
         return None
 
     def react(self, x: Exchange, attempt: Attempt, now: float) -> Next | None:
-        pin = self._pins.pin(x.pin)
-        if x.hedge_after_s is None or pin is None or attempt.target != x.targets[0]:
+        plan = self._plans.get(x.pin)
+        if x.hedge_after_s is None or plan is None or attempt.target != x.targets[0]:
             return None
         if any(a.cause is Cause.HEDGE for a in x.attempts):
             return None
-        target = self._target(x, pin.hedge_model)
+        target = plan.target or x.targets[0]
         if not (_slow(attempt) or _failed_early(attempt, target, x.hedge_after_s, now)):
             return None
         if x.deadline - now < (x.hedge_least_s or 0.0):
@@ -84,21 +117,11 @@ class Hedge(Policy):
         kind = _kind(x)
         for attempt in outcome.attempts:
             model = attempt.target.model
-            if model is None or model not in self._pins.models:
+            if model is None or model not in self._models:
                 continue
             seconds = _measured_s(attempt, kind, won=attempt is outcome.winner)
             if seconds is not None:
                 self._state.quantiles.observe(model, kind, seconds, now)
-
-    @staticmethod
-    def _target(x: Exchange, model: Model | None) -> Target:
-        return x.targets[0] if model is None else Target(model.provider, model.id)
-
-    def _may(self, x: Exchange) -> bool:
-        ask = x.ask
-        if ask.no_hedge or ask.side_effects or not ask.generates or not ask.repeatable or x.over_budget:
-            return False
-        return ask.operation in OPERATIONS and self._pins.tries(x.pin).max_attempts > 1
 
     def _takes(self, x: Exchange, model: Model | None) -> bool:
         """Whether that model can be asked as well: the rules of every target that stands in (`targets`)."""
@@ -117,24 +140,23 @@ class Hedge(Policy):
             return True
         return self._state.sizes.of(model.id, x) + cap <= model.context
 
-    def _delay_s(self, x: Exchange, spec: HedgeSpec, now: float) -> float | None:
-        """Whole microseconds, so that an event keeps it exactly."""
-        after = spec.after
-        if after is not None and after.delay_s is not None:
-            return after.delay_s
+    def _delay_s(self, x: Exchange, plan: _Plan, now: float) -> float | None:
+        """By the live quantile. Whole microseconds, so that an event keeps it exactly."""
         model = x.targets[0].model
-        q = DEFAULT_QUANTILE if after is None or after.quantile is None else after.quantile
-        measured = None if model is None else self._state.quantiles.quantile(model, _kind(x), q, now)
-        if measured is None:
-            return None
-        low = 0.0 if spec.min is None else spec.min
-        high = math.inf if spec.max is None else spec.max
-        return round(min(max(measured, low), high), 6)
+        measured = None if model is None else self._state.quantiles.quantile(model, _kind(x), plan.quantile, now)
+        return None if measured is None else round(min(max(measured, plan.low_s), plan.high_s), 6)
 
     def _least_s(self, x: Exchange, target: Target, delay_s: float, now: float) -> float:
         """How much time must be left. Twice the median: then most hedges make it."""
         median = None if target.model is None else self._state.quantiles.median(target.model, _kind(x), now)
         return delay_s if median is None else 2 * median
+
+
+def _may(x: Exchange) -> bool:
+    ask = x.ask
+    if ask.no_hedge or ask.side_effects or not ask.generates or not ask.repeatable or x.over_budget:
+        return False
+    return ask.operation in OPERATIONS
 
 
 def _kind(x: Exchange) -> Kind:

@@ -8,6 +8,7 @@ unassignable: one shared bucket for everybody without a unit would swing a whole
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Self
 
 from sidecar.core.facts import Exchange
@@ -23,11 +24,15 @@ MAX_UNIT_CHARS = 1024
 
 def fnv1a32(text: str) -> int:
     """FNV-1a over UTF-16 code units, as JavaScript's `charCodeAt` gives them."""
-    data = text.encode("utf-16-le", "surrogatepass")
+    units: Iterable[int] = text.encode() if text.isascii() else _utf16_units(text)
     value = 0x811C9DC5
-    for (unit,) in struct.iter_unpack("<H", data):
+    for unit in units:
         value = ((value ^ unit) * 0x01000193) & 0xFFFFFFFF
     return value
+
+
+def _utf16_units(text: str) -> Iterable[int]:
+    return (unit for (unit,) in struct.iter_unpack("<H", text.encode("utf-16-le", "surrogatepass")))
 
 
 def bucket(seed: str, unit: str) -> int:
@@ -36,10 +41,13 @@ def bucket(seed: str, unit: str) -> int:
 
 
 class Variant(Policy):
-    __slots__ = ("_pins",)
+    __slots__ = ("_pins", "_stopped")
 
     def __init__(self, pins: Pins) -> None:
-        self._pins = pins
+        self._pins = pins.pins
+        self._stopped: dict[str, str] = {}  # pin → the names of its stopped variants
+        for pin, variant in sorted(pins.stopped):
+            self._stopped[pin] = f"{self._stopped[pin]}, {variant}" if pin in self._stopped else variant
 
     @classmethod
     def build(cls, parts: Parts) -> Self | None:
@@ -48,13 +56,12 @@ class Variant(Policy):
     def admit(self, x: Exchange, now: float) -> Refusal | None:  # noqa: ARG002
         if x.kind != "pin" or x.pin is None:
             return None
-        pin = self._pins.pins[x.pin]
+        pin = self._pins[x.pin]
         if pin.stable is None:
             return None
         x.chosen = pin.stable.id
-        stopped = sorted(variant for name, variant in self._pins.stopped if name == x.pin)
-        if stopped:
-            x.why.append(f"stopped: {', '.join(stopped)}")
+        if self._stopped and x.pin in self._stopped:
+            x.why.append(f"stopped: {self._stopped[x.pin]}")
         if not pin.arms:
             return None
         if x.bucket is None:  # a replay brings the bucket with it, since events don't keep the unit

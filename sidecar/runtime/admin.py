@@ -24,6 +24,7 @@ from sidecar.runtime.body import Buffers, Held, read_whole
 from sidecar.runtime.described import described
 from sidecar.runtime.reply import Reply, json_reply, refusal_reply
 from sidecar.runtime.shared import Shared
+from sidecar.runtime.turns import in_turns
 from sidecar.settings.pins import UnknownVariant
 
 _BODY_BYTES = 64 * 1024
@@ -82,12 +83,13 @@ class Admin:
         return json_reply(503, orjson.dumps({"status": "not ready", "reason": reason}))
 
     async def _metrics(self, request: BaseRequest) -> Reply:
-        # Rendering thousands of series takes tens of milliseconds: in a thread, so that no stream waits for it.
         async with self._scraping:
             await asyncio.sleep(self._next_scrape_at - self._shared.now())
             snapshot = self._shared.pinned.snapshot
-            self._shared.metrics.look(self._shared.state, snapshot.pins if snapshot else None, self._shared.now())
-            body, kind = await asyncio.to_thread(self._shared.metrics.render, request.headers.get("Accept", ""))
+            metrics, pins = self._shared.metrics, snapshot.pins if snapshot is not None else None
+            await in_turns(metrics.looking(self._shared.state, pins, self._shared.now()))
+            pieces, kind = metrics.scrape(request.headers.get("Accept", ""))
+            body = "".join(await in_turns(pieces)).encode()
             self._next_scrape_at = self._shared.now() + _SCRAPE_GAP_S
         return Reply(200, [("Content-Type", kind)], body=body)
 
@@ -101,7 +103,7 @@ class Admin:
             "degraded": pinned.degraded,
         }
         if pinned.snapshot is not None:
-            status |= described(pinned.snapshot, self._shared.state, self._shared.now())
+            status |= await described(pinned.snapshot, self._shared.state, self._shared.now())
         return json_reply(200, orjson.dumps(status, option=orjson.OPT_INDENT_2))
 
     async def _resolve(self, request: BaseRequest) -> Reply:

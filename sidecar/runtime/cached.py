@@ -22,8 +22,7 @@ from sidecar.runtime.call import Call
 from sidecar.runtime.front import FrontProtocol
 from sidecar.runtime.headers import to_client
 from sidecar.runtime.recorder import Recorder
-from sidecar.runtime.relay import LARGE_BYTES
-from sidecar.runtime.reply import Reply
+from sidecar.runtime.reply import LARGE_BYTES, Reply
 from sidecar.runtime.shared import DRAINING, Shared
 from sidecar.runtime.watch import Alarm, ExpiredError, Limit
 
@@ -171,19 +170,20 @@ def _put(call: Call, answer: Answer, body: bytes, shared: Shared, *, normal: boo
     assert x is not None
     assert x.cache_key is not None
     now = shared.now()
-    headers = list(to_client(response.headers, response.raw_headers).items())
-    shown = [(name, value) for name, value in headers if name.lower() != "set-cookie"]  # one client's alone
+    headers = to_client(response.headers, response.raw_headers)
+    kept = keepable(response.status, complete=True, normal=normal, headers=headers.items())
+    headers.popall("Set-Cookie", None)  # one client's alone
     stored = Stored(
         status=response.status,
         reason=response.reason,
-        headers=tuple(shown),
+        headers=tuple(headers.items()),
         body=body,
         provider=attempt.target.provider,
         model=attempt.target.model or "",
         usage=attempt.usage,
         stored_at=now,
     )
-    if keepable(response.status, complete=True, normal=normal, headers=headers):
+    if kept:
         key = entry_key(x.cache_key.identity, attempt.target)
         shared.state.answers.put(key, stored, x.cache_key.ttl_s, now)
         if shared.fleet is not None:

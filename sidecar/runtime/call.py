@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiohttp.web_request import BaseRequest
@@ -10,7 +10,7 @@ from aiohttp.web_request import BaseRequest
 from sidecar.compose import Snapshot
 from sidecar.core.answers import Stored
 from sidecar.core.charge import Charge, charge
-from sidecar.core.facts import Ask, Attempt, Exchange, Outcome, Result, Target, Usage
+from sidecar.core.facts import Ask, Attempt, Exchange, Outcome, Result, Target
 from sidecar.core.race import Race
 from sidecar.core.record import Record
 from sidecar.dialects.base import Dialect, Draft, Route
@@ -105,25 +105,24 @@ class Call:
         """The frozen record of this request. Call it once, when it is over."""
         assert self.snapshot is not None
         assert self.exchange is not None
-        winner = outcome.winner
-        pins, stored = self.snapshot.pins, self.stored
-        costs = charges(self.exchange, pins.models, sizes)
-        return Record(
-            ts=self.ts,
-            exchange=self.exchange,
-            outcome=outcome,
-            generation=pins.shown,
-            sha256=pins.sha256,
-            stopped=tuple(sorted(pins.stopped)),
-            latency_s=now - self.arrived_at,
-            ttft_s=winner.first_at - winner.started_at if winner is not None and winner.first_at is not None else None,
-            overhead_s=self._overhead_s(now),
-            cache=self.exchange.cache,
-            cost_usd=total_cost_usd(outcome.attempts, costs, pins.models),
-            traceparent=self.request.headers.get("traceparent"),
-            charges=costs,
-            given=Target(stored.provider, stored.model or None) if stored is not None else None,
-            given_usage=stored.usage if stored is not None else None,
+        x, pins, stored, winner = self.exchange, self.snapshot.pins, self.stored, outcome.winner
+        costs = charges(x, pins.models, sizes)
+        ttft_s = winner.first_at - winner.started_at if winner is not None and winner.first_at is not None else None
+        return Record(  # by position: names take as long again
+            self.ts,
+            x,
+            outcome,
+            pins.shown,
+            pins.sha256,
+            tuple(sorted(pins.stopped)) if pins.stopped else (),
+            now - self.arrived_at,
+            ttft_s,
+            self._overhead_s(now),
+            total_cost_usd(outcome.attempts, costs, pins.models),
+            x.cache,
+            costs,
+            Target(stored.provider, stored.model or None) if stored is not None else None,
+            stored.usage if stored is not None else None,
         )
 
     def _overhead_s(self, now: float) -> float:
@@ -141,34 +140,35 @@ def raced(x: Exchange) -> Iterator[str]:
         yield f"{attempt.cause} {where}" + (f": {ended}" if ended else "")
 
 
-def charges(x: Exchange, models: Mapping[str, Model], sizes: Sizes) -> tuple[Charge | None, ...]:
+def charges(x: Exchange, models: Mapping[str, Model], sizes: Sizes) -> list[Charge | None]:
     """What each attempt cost, with or without a budget; None for what tells no tokens and isn't known to have any."""
-    return tuple(_charge(attempt, x, models, sizes) for attempt in x.attempts)
+    return [_charge(attempt, x, models, sizes) for attempt in x.attempts]
 
 
 def _charge(attempt: Attempt, x: Exchange, models: Mapping[str, Model], sizes: Sizes) -> Charge | None:
-    reserved = attempt.reserved
+    usage, reserved = attempt.usage, attempt.reserved
+    if attempt.result is Result.OK and usage is not None and not usage.odd:
+        return Charge(usage, kept=False)  # as told: no estimate is asked for
     if reserved is None:
         model = models.get(attempt.target.model or "")
         if x.ask.generates and model is not None:
             reserved = sizes.expected(model, x)
-        elif attempt.usage is None and attempt.result is not Result.FAILED:
+        elif usage is None and attempt.result is not Result.FAILED:
             return None  # a lookup, an upload, a model whose sizes nobody knows
     return charge(attempt, *(reserved or (0, 0)))
 
 
 def total_cost_usd(
-    attempts: tuple[Attempt, ...], costs: tuple[Charge | None, ...], models: Mapping[str, Model]
+    attempts: tuple[Attempt, ...], costs: Sequence[Charge | None], models: Mapping[str, Model]
 ) -> float | None:
     """What the attempts cost together; None where a price or a usage is unknown. 0 where nothing was sent."""
     total = 0.0
     for attempt, cost in zip(attempts, costs, strict=True):
-        usd = None if cost is None else _usd(cost.usage, models.get(attempt.target.model or ""))
-        if usd is None:
+        if cost is None:
             return None
-        total += usd
+        if cost.usage.input or cost.usage.output:
+            usd = cost_usd(cost.usage, models.get(attempt.target.model or ""))
+            if usd is None:
+                return None
+            total += usd
     return total
-
-
-def _usd(usage: Usage, model: Model | None) -> float | None:
-    return cost_usd(usage, model) if usage.input or usage.output else 0.0

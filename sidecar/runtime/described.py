@@ -14,6 +14,7 @@ from sidecar.compose import Snapshot
 from sidecar.core.facts import Target
 from sidecar.dialects import registry
 from sidecar.runtime.own import by_policy
+from sidecar.runtime.turns import in_turns
 from sidecar.settings.pins import Model, Pin
 from sidecar.settings.schema import Section
 from sidecar.settings.units import Duration
@@ -22,12 +23,12 @@ from sidecar.state.drills import Drilled
 from sidecar.state.ledger import Account
 
 
-def described(snapshot: Snapshot, state: State, now: float) -> dict[str, Any]:
+async def described(snapshot: Snapshot, state: State, now: float) -> dict[str, Any]:
     """All of it but what is told of the file's own story. `now`: monotonic seconds."""
     pins = snapshot.pins
-    names: dict[str, Any] = {
-        name: _pin(pin, snapshot) | _protection(pin, state, now) for name, pin in pins.pins.items()
-    }
+    names: dict[str, Any] = dict(
+        await in_turns((name, _pin(pin, snapshot) | _protection(pin, state, now)) for name, pin in pins.pins.items())
+    )
     names |= {name: {"kind": "alias", "model": model.id} for name, model in pins.aliases.items() if name not in names}
     names |= {m.id: {"kind": "catalogued", "model": m.id} for m in pins.models.values() if m.id not in names}
     return {
@@ -38,7 +39,7 @@ def described(snapshot: Snapshot, state: State, now: float) -> dict[str, Any]:
         "stopped": [{"pin": pin, "variant": variant} for pin, variant in sorted(pins.stopped)],
         "warnings": [str(w) for w in pins.warnings],
         "names": names,
-        "models": {m.id: _model(m, state, now) for m in pins.models.values()},
+        "models": dict(await in_turns((m.id, _model(m, state, now)) for m in pins.models.values())),
     }
 
 

@@ -287,8 +287,10 @@ class Proxy:
 def read_timeout_s(request: BaseRequest) -> float | None:
     """How long the caller's SDK waits for a byte: httpx's read timeout, or what Node's SDK gives its headers."""
     for name in ("x-stainless-read-timeout", "x-stainless-timeout"):
+        if (said := request.headers.get(name)) is None:
+            continue
         try:
-            value = float(request.headers.get(name, ""))
+            value = float(said)
         except ValueError:
             continue
         if math.isfinite(value) and value > 0:

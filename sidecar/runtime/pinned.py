@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from datetime import time as day_time
 from pathlib import Path
@@ -36,11 +36,16 @@ MOST_WORDS = 200
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look at a file found: its pins, or the error. `sha256` is None where its bytes could not be had."""
+    """What a look at a file found: its pins, or the error. `sha256` is None where its bytes could not be had.
+
+    `changes` are those since the pins `since`, which were in use when it was looked at.
+    """
 
     sha256: str | None
     pins: Pins | None
     error: ConfigError | None = None
+    since: Pins | None = None
+    changes: Sequence[str] | None = None
 
 
 class Pinned:
@@ -60,13 +65,17 @@ class Pinned:
         self.on_swap: Callable[[], None] | None = None  # told of each new snapshot
         self._last: tuple[Path, Look] | None = None  # the last look that got bytes
 
+    def _current(self) -> Pins | None:
+        return self.snapshot.pins if self.snapshot is not None else None
+
     def _build(self, pins: Pins) -> Snapshot:
         return build(Parts(self._settings.providers, self._settings.default_provider, pins, self._state))
 
     def look(self, path: Path) -> Look:
-        """What the file says. Does file I/O, never raises ConfigError. Runs in a thread: parsing would stall the loop.
+        """What the file says, and what it changes. Does file I/O, never raises ConfigError.
 
-        The same bytes aren't parsed again: a file that is touched a hundred times a second costs only its reading.
+        Runs in a thread: reading and comparing thousands of pins takes longer than a stream may wait. The same bytes
+        aren't parsed again: a file that is touched a hundred times a second costs only its reading.
         """
         try:
             data = read_bytes(path)
@@ -79,19 +88,23 @@ class Pinned:
             found = Look(sha256, read_pins(data, str(path), self._settings))
         except ConfigError as error:
             found = Look(sha256, None, error)
-        self._last = path, found
-        return found
+        self._last = path, found  # without what it was compared with: that would outlive its use
+        if found.pins is None:
+            return found
+        since = self._current()
+        return replace(found, since=since, changes=changes(since, found.pins, limit=MOST_WORDS))
 
     def judge(self, found: Look) -> None:
         """Take what was found, or refuse it."""
         if found.pins is not None:
-            self.offer(found.pins)
+            # A variant may have been stopped meanwhile: then they are compared anew.
+            self.offer(found.pins, found.changes if found.since is self._current() else None)
         elif found.error is not None:
             self.refuse(_reason(found.error), None, found.sha256)
 
-    def offer(self, pins: Pins) -> None:
-        """A file was read: take it, unless it is what we have or may not follow what we have."""
-        current = self.snapshot.pins if self.snapshot is not None else None
+    def offer(self, pins: Pins, words: Sequence[str] | None = None) -> None:
+        """A file was read: take it, unless it is what we have or may not follow what we have. `words`: its changes."""
+        current = self._current()
         if current is not None and pins.sha256 == current.sha256 and not self.degraded:
             self.trouble = self._refused = None
             self._metrics.reload("unchanged")
@@ -105,7 +118,8 @@ class Pinned:
             result = "rollback"
         elif current is not None and pins.generation == current.generation and pins.sha256 != current.sha256:
             log.warning("generation %d came again with other bytes; the sha256 tells them apart", pins.generation)
-        words = changes(current, pins, limit=MOST_WORDS)
+        if words is None:
+            words = changes(current, pins, limit=MOST_WORDS)
         self._take(pins, degraded=False)
         self._metrics.reload(result)
         self._tell(result, pins, words, None)
@@ -165,7 +179,7 @@ class Pinned:
         if self.on_swap is not None:
             self.on_swap()
 
-    def _tell(self, result: str, pins: Pins, words: list[str], reason: str | None) -> None:
+    def _tell(self, result: str, pins: Pins, words: Sequence[str], reason: str | None) -> None:
         self._audit.swap(result=result, generation=pins.generation, sha256=pins.sha256, changes=words, reason=reason)
         self._events.swap(result=result, generation=pins.shown, sha256=pins.sha256, changes=words, reason=reason)
 

@@ -122,7 +122,8 @@ class Lifecycle:
             state.sizes.exact = tokens.load()
             if state.sizes.exact is None:
                 log.warning("tokens_missing: install `model-sidecar[tokens]` to count tokens; estimating them")
-        metrics = Metrics(__version__)
+        later = asyncio.get_running_loop().call_later
+        metrics = Metrics(__version__, later)
         events_sink = None
         if settings.events is not None:
             events_sink = LineSink(
@@ -130,7 +131,8 @@ class Lifecycle:
             )
             stack.callback(events_sink.close)
         user_id, salt = (settings.events.user_id, str(settings.events.salt)) if settings.events else ("none", "")
-        events = Events(events_sink, user_id=user_id, salt=salt)
+        events = Events(events_sink, user_id=user_id, salt=salt, later=later)
+        stack.callback(events.flush)
         audit = Audit(settings.audit.path if settings.audit else None, on_trouble=self._trouble)
         stack.callback(audit.close)
         metrics.watch(sink, events_sink, audit.sink)

@@ -26,8 +26,11 @@ Label = Annotated[str, Meta(min_length=1, max_length=256)]
 Names = Annotated[tuple[str, ...], Meta(min_length=1)]
 
 
-class Section(Struct, frozen=True, forbid_unknown_fields=True):
-    """A mapping of the file. Unknown keys are refused."""
+class Section(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A mapping of the file. Unknown keys are refused.
+
+    Nothing in it leads back to it, so the garbage collector needn't walk it: a file holds thousands.
+    """
 
 
 class TimeoutsSpec(Section, frozen=True):

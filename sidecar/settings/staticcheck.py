@@ -7,7 +7,6 @@ Does not decide: shape (`options.py`). Reads no secret.
 
 from __future__ import annotations
 
-import importlib.metadata
 import ipaddress
 import re
 import socket
@@ -269,8 +268,10 @@ def _extras(report: Report, spec: SidecarFile) -> None:
 
 
 def _installed(distribution: str) -> bool:
+    from importlib import metadata  # with all that it imports itself: 2 MiB, for a section that few have
+
     try:
-        importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
         return False
     return True

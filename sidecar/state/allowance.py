@@ -28,7 +28,8 @@ class Allowance:
 
     def earn(self, key: Key, ratio: float, burst: int) -> None:
         """A request is sent there first."""
-        self._add(key, round(ratio * _ONE), burst)
+        if key in self._levels:
+            self._add(key, round(ratio * _ONE), burst)
 
     def take(self, key: Key, burst: int) -> bool:
         """An extra attempt wants to go. False: there isn't one left."""

@@ -1,6 +1,7 @@
 """Circuit breakers, one for each target: the adapter over pybreaker.
 
-pybreaker holds the state and makes the transitions. All else is here, since it has no way to do it: counting (it knows
+pybreaker holds the state and makes the transitions; `tripped` beside it says the same in one step, since each request
+asks. All else is here, since it has no way to do it: counting (it knows
 only consecutive failures), time (it reads the wall clock), and the single probe (its half-open state lets everybody
 in). Its paths that call something are never used: under asyncio they count a cancellation as a failure and an excluded
 exception as a success, which wipes the failures before it.
@@ -92,9 +93,10 @@ class Breakers:
         """An attempt that was let in is over. Who isn't in changes nothing."""
         self._latest = max(self._latest, now)
         circuit = self._circuits.get(target)
-        if circuit is None or key not in circuit.inside:
+        entered = circuit.inside.pop(key, None) if circuit is not None else None
+        if circuit is None or entered is None:
             return
-        era, part = circuit.inside.pop(key)
+        era, part = entered
         if circuit.probe == key:
             circuit.probe = None
         if era != circuit.era or verdict == "neutral":
@@ -152,11 +154,14 @@ class Part(Enum):
 
 
 class _Circuit:
-    __slots__ = ("breaker", "era", "inside", "probe", "rest_until", "rested_s", "row", "tripped_until", "window")
+    __slots__ = (
+        "breaker", "era", "inside", "probe", "rest_until", "rested_s", "row", "tripped", "tripped_until", "window",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         storage = pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)
         self.breaker = pybreaker.CircuitBreaker(fail_max=sys.maxsize, state_storage=storage)
+        self.tripped = False  # its state isn't closed
         self.era = 0
         self.inside: dict[Hashable, tuple[int, Part]] = {}  # key → era, and as what
         self.probe: Hashable | None = None  # who holds the permit
@@ -167,15 +172,11 @@ class _Circuit:
         self.window = Window()
 
     @property
-    def tripped(self) -> bool:
-        return bool(self.breaker.current_state != pybreaker.STATE_CLOSED)
-
-    @property
     def reopens_at(self) -> float:
         return max(self.tripped_until, self.rest_until)
 
     def state(self, now: float) -> State:
-        if now < self.reopens_at:
+        if now < self.tripped_until or now < self.rest_until:
             return "open"
         return "half_open" if self.tripped else "closed"
 
@@ -192,6 +193,7 @@ class _Circuit:
 
     def open(self, until: float) -> None:
         self.breaker.open()
+        self.tripped = True
         self.tripped_until = max(self.tripped_until, until)
         self._new_era()
 
@@ -200,6 +202,7 @@ class _Circuit:
         if not self.tripped:
             return
         self.breaker.close()
+        self.tripped = False
         self.tripped_until = self.rested_s = 0.0
         self._new_era()
 
@@ -217,17 +220,19 @@ class Window:
 
     def __init__(self) -> None:
         self._slice_s = 0.0
-        self._slices: deque[tuple[int, int, int]] = deque()  # number of the slice, outcomes, failures
+        self._slices: deque[list[int]] = deque()  # number of the slice, outcomes, failures
 
     def add(self, failed: bool, window_s: float, now: float) -> None:
         if window_s != self._slice_s * SLICES:
             self._slices.clear()  # the pin file changed it
             self._slice_s = window_s / SLICES
         number = int(now // self._slice_s)
-        total = failures = 0
-        if self._slices and self._slices[-1][0] >= number:
-            number, total, failures = self._slices.pop()
-        self._slices.append((number, total + 1, failures + failed))
+        if not self._slices or self._slices[-1][0] < number:
+            self._slices.append([number, 0, 0])
+        newest = self._slices[-1]
+        newest[1] += 1
+        newest[2] += failed
+        number = newest[0]
         while self._slices[0][0] <= number - SLICES:
             self._slices.popleft()
 

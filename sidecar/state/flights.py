@@ -5,7 +5,7 @@ Not decided here: which requests may share a call (`policies/cache`), or how a w
 
 from __future__ import annotations
 
-from sidecar.core.answers import Flight, Stored, Tell
+from sidecar.core.answers import Flight, FlightKey, Stored, Tell
 from sidecar.errors import Refusal
 
 
@@ -15,7 +15,7 @@ class Flights:
     __slots__ = ("_by_key", "_by_leader")
 
     def __init__(self) -> None:
-        self._by_key: dict[bytes, Flight] = {}
+        self._by_key: dict[FlightKey, Flight] = {}
         self._by_leader: dict[str, Flight] = {}
 
     def __len__(self) -> int:
@@ -26,7 +26,7 @@ class Flights:
         """Requests that wait now."""
         return sum(len(flight.waiters) for flight in self._by_key.values())
 
-    def find(self, key: bytes) -> Flight | None:
+    def find(self, key: FlightKey) -> Flight | None:
         """The flight that a request with this key may join."""
         return self._by_key.get(key)
 
@@ -34,7 +34,7 @@ class Flights:
         """The flight that this request leads and that hasn't landed."""
         return self._by_leader.get(request_id)
 
-    def lead(self, key: bytes, request_id: str) -> Flight:
+    def lead(self, key: FlightKey, request_id: str) -> Flight:
         """A new flight. There must be none under that key, and each request leads at most one."""
         assert key not in self._by_key
         assert request_id not in self._by_leader

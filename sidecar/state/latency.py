@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 ENOUGH_SAMPLES = 20
 WEIGHT = 0.1
@@ -20,7 +20,10 @@ class Latency:
         count, mean = self._means.get(model, (0, seconds))
         self._means[model] = (count + 1, mean + WEIGHT * (seconds - mean))
 
-    def measured_ms(self, models: Iterable[str]) -> dict[str, int]:
-        """Whole milliseconds, for the models that have enough samples. Whole, so that a JSON event keeps them exact."""
-        known = ((m, self._means.get(m)) for m in models)
-        return {m: round(entry[1] * 1000) for m, entry in known if entry is not None and entry[0] >= ENOUGH_SAMPLES}
+    def measured_ms(self, places: Mapping[str, int]) -> dict[str, int]:
+        """Of those of the models that have enough samples, by their places: whole milliseconds.
+
+        Whole, so that a JSON event keeps them exact.
+        """
+        known = [m for m, (count, _) in self._means.items() if count >= ENOUGH_SAMPLES and m in places]
+        return {m: round(self._means[m][1] * 1000) for m in sorted(known, key=places.__getitem__)}

@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from sidecar.state.ledger import DAY_S, MINUTE_S, Account, Level, counted, shown
+from sidecar.state.ledger import Account, Level
+from sidecar.state.limits import DAY_S, MINUTE_S, counted, shown
 
 AHEAD_S = 5.0
 """So long before a window ends something is leased of the next one."""

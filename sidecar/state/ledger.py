@@ -19,23 +19,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from sidecar.settings.schema import BudgetSpec
+from sidecar.state.limits import COUNTED, LIMITS, REQUESTS, SPAN_S, amounts, counted, fits, named, shown, whole
 
 Account = tuple[Literal["model", "pin"], str]
 
-MINUTE_S, DAY_S = 60, 86_400
-NANO = 10**9
-"""USD are counted in whole billionths, rounded up, so that sums are exact."""
 MOST_RETIRED = 1000
 """So many accounts that left the file are kept: a rollback brings them back with what they had used."""
 KEPT_WINDOWS = 4
 """Of a limit, beside those with open reservations. Retries are let in some seconds ahead, so times aren't in order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """What one attempt needs of an account."""
 
     account: Account
@@ -44,56 +41,13 @@ class Claim:
     output: int
     usd: float
 
+    def amounts(self) -> tuple[int, ...]:
+        """In each of the units that limits count (`limits.amounts`)."""
+        return amounts(self.requests, self.input, self.output, self.usd)
+
     def of(self, limit: str) -> int:
-        return _amount(limit, self.requests, self.input, self.output, self.usd)
-
-
-_SPAN_S = {
-    "requests_per_minute": MINUTE_S,
-    "tokens_per_minute": MINUTE_S,
-    "input_tokens_per_minute": MINUTE_S,
-    "output_tokens_per_minute": MINUTE_S,
-    "tokens_per_day": DAY_S,
-    "usd_per_day": DAY_S,
-}
-LIMITS = tuple(_SPAN_S)
-
-
-def _amount(limit: str, requests: int, input: int, output: int, usd: float) -> int:  # noqa: A002
-    match limit:
-        case "requests_per_minute":
-            return requests
-        case "input_tokens_per_minute":
-            return input
-        case "output_tokens_per_minute":
-            return output
-        case "usd_per_day":
-            return max(0, math.ceil(usd * NANO - 1e-3))  # less the noise of a float
-        case _:
-            return input + output
-
-
-def whole(spec: BudgetSpec, limit: str) -> int | None:
-    """The limit in the ledger's units; None where the file sets none."""
-    value = getattr(spec, limit)
-    if value is None:
-        return None
-    return round(value * NANO) if limit == "usd_per_day" else int(value)
-
-
-def shown(limit: str, amount: float) -> float:
-    """An amount in the file's units: USD, else a whole number."""
-    return amount / NANO if limit == "usd_per_day" else amount
-
-
-def counted(limit: str, value: float) -> int:
-    """An amount of the file's units in the ledger's."""
-    return round(value * NANO) if limit == "usd_per_day" else math.floor(value)
-
-
-def fits(amount: int, left: int, limit: int) -> bool:
-    """Whether that much may be taken of what is left. More than the whole limit needs all of it to be left."""
-    return amount == 0 or amount <= left or (amount > limit and left >= limit)
+        """What one of them counts."""
+        return self.amounts()[COUNTED[limit]]
 
 
 class Leases(Protocol):
@@ -164,16 +118,19 @@ class _Window:
 class _Gauge:
     """One limit of one account: its newest windows, oldest first. Only windows that were used or asked for exist."""
 
-    __slots__ = ("account", "first", "limit", "off", "refused", "scope", "span_s", "wanted", "whole")
+    __slots__ = (
+        "account", "counts", "first", "limit", "name", "newest", "refused", "scope", "span_s", "wanted", "whole",
+    )  # fmt: skip
 
     def __init__(self, account: Account, limit: str) -> None:
         self.account = account
         self.limit = limit
-        self.span_s = _SPAN_S[limit]
+        self.name = named(account, limit)
+        self.counts = COUNTED[limit]
+        self.span_s = SPAN_S[limit]
         self.scope = "pod"
         self.whole = 1
-        self.off = False  # not in the file any more
-        self.first = _Window(-1, 0)
+        self.first = self.newest = _Window(-1, 0)
         self.refused = 0
         self.wanted = 0
 
@@ -185,6 +142,8 @@ class _Gauge:
     def at(self, utc_s: float, leases: Leases | None) -> _Window:
         """The window of that time."""
         number = math.floor(utc_s / self.span_s)
+        if number == self.newest.number:
+            return self.newest
         window = self.first
         while window.next is not None and window.next.number <= number:
             window = window.next
@@ -194,6 +153,8 @@ class _Gauge:
             window.limit = self.allowance(leases, window.number)
         fresh = _Window(number, max(0, window.used - (number - window.number) * window.limit))
         fresh.limit, fresh.next, window.next = window.limit, window.next, fresh
+        if fresh.next is None:
+            self.newest = fresh
         self._forget()
         return fresh
 
@@ -224,9 +185,11 @@ class Reservation:
 
     def settle(self, *, input: int, output: int, usd: float, sent: bool = True) -> None:  # noqa: A002 - field names
         """Put what was really used in its place. The request stays counted; if it was never sent, for a pin only."""
+        told = amounts(0, input, output, usd)
         for gauge, window, amount in self._close():
-            requests = amount if sent or gauge.account[0] == "pin" else 0
-            used = _amount(gauge.limit, requests, input, output, usd)
+            used = told[gauge.counts]
+            if gauge.counts == REQUESTS and (sent or gauge.account[0] == "pin"):
+                used = amount
             window.reserved -= amount
             window.add(used - amount)
 
@@ -246,21 +209,20 @@ class Reservation:
 class Ledger:
     """All budgets of this pod. `utc_offset_s` (UTC minus the monotonic clock) is set once, when the process starts."""
 
-    __slots__ = ("_gauges", "leases", "utc_offset_s")
+    __slots__ = ("_gauges", "_in_force", "leases", "utc_offset_s")
 
     def __init__(self) -> None:
         self.utc_offset_s = 0.0
         self.leases: Leases | None = None
-        self._gauges: dict[Account, dict[str, _Gauge]] = {}
+        self._gauges: dict[Account, dict[str, _Gauge]] = {}  # also of limits that left the file
+        self._in_force: dict[Account, tuple[_Gauge, ...]] = {}
 
     def configure(self, budgets: Mapping[Account, BudgetSpec]) -> None:
         """The limits of a new pin file. They hold at once, for what was used already too."""
         retired = [account for account in self._gauges if account not in budgets]
         for account in retired[: max(0, len(retired) - MOST_RETIRED)]:
             del self._gauges[account]
-        for account in retired[-MOST_RETIRED:]:
-            for left in self._gauges[account].values():
-                left.off = True
+        self._in_force = {}
         for account, spec in budgets.items():
             known = self._gauges.setdefault(account, {})
             for limit in LIMITS:
@@ -268,21 +230,31 @@ class Ledger:
                 if amount is not None and limit not in known:
                     known[limit] = _Gauge(account, limit)
                 if (gauge := known.get(limit)) is not None:
-                    gauge.off = amount is None
                     gauge.whole, gauge.scope = max(1, amount or 0), spec.scope
+            self._in_force[account] = tuple(g for limit, g in known.items() if whole(spec, limit) is not None)
 
-    def reserve(self, claims: Sequence[Claim], now: float, *, force: bool = False) -> Reservation | Short:
+    def reserve(
+        self, claims: Sequence[Claim], now: float, *, force: bool = False, left: dict[str, float] | None = None
+    ) -> Reservation | Short:
         """Take what is claimed of all limits of all accounts, or nothing of any. Accounts without limits are free.
 
-        `force`: take it in any case; what is above a limit becomes debt.
+        `force`: take it in any case; what is above a limit becomes debt. `left` is told what was left of each of these
+        limits before, by its name (`named`), in the file's units.
         """
+        utc_s = now + self.utc_offset_s
         lots: list[_Lot] = []
         short: Short | None = None
         for claim in claims:
-            for gauge, window in self._of(claim.account, now):
-                amount = claim.of(gauge.limit)
+            needs = claim.amounts()
+            for gauge in self._in_force.get(claim.account, ()):
+                window = gauge.at(utc_s, self.leases)
+                amount = needs[gauge.counts]
+                whole = gauge.whole if self.leases is None else gauge.allowance(self.leases, window.number)
+                room = whole - window.used
                 lots.append((gauge, window, amount))
-                if force or fits(amount, gauge.allowance(self.leases, window.number) - window.used, gauge.whole):
+                if left is not None:
+                    left[gauge.name] = shown(gauge.limit, room)
+                if force or amount <= room or fits(amount, room, gauge.whole):
                     continue
                 gauge.refused += 1
                 gauge.wanted += amount
@@ -305,7 +277,7 @@ class Ledger:
 
     def levels(self, now: float, accounts: Iterable[Account] | None = None) -> Iterator[Level]:
         """Every limit of the file (or of some accounts) as it stands: for metrics, /pins, and who leases shares."""
-        for account in list(self._gauges) if accounts is None else accounts:
+        for account in list(self._in_force) if accounts is None else accounts:
             for gauge, window in self._of(account, now):
                 name = gauge.limit
                 yield Level(
@@ -324,9 +296,8 @@ class Ledger:
 
     def _of(self, account: Account, now: float) -> Iterator[tuple[_Gauge, _Window]]:
         utc_s = now + self.utc_offset_s
-        for gauge in self._gauges.get(account, {}).values():
-            if not gauge.off:
-                yield gauge, gauge.at(utc_s, self.leases)
+        for gauge in self._in_force.get(account, ()):
+            yield gauge, gauge.at(utc_s, self.leases)
 
     def _wait_s(self, gauge: _Gauge, window: _Window, amount: int, now: float) -> float:
         """Seconds until the same claim would fit this limit, if nothing else changed."""

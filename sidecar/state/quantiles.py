@@ -57,7 +57,10 @@ class _Ring:
         too_few = len(self._sorted) < ENOUGH_SAMPLES and self._unsorted > 0
         if too_few or self._unsorted >= REFRESH_SAMPLES or now - self._sorted_at >= REFRESH_S:
             since = now - WINDOW_S
-            self._sorted = sorted(s for at, s in zip(self._at, self._seconds, strict=True) if at > since)
+            if min(self._at) > since:
+                self._sorted = sorted(self._seconds)
+            else:
+                self._sorted = sorted(s for at, s in zip(self._at, self._seconds, strict=True) if at > since)
             self._sorted_at = now
             self._unsorted = 0
         return self._sorted if len(self._sorted) >= ENOUGH_SAMPLES else []

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from cachetools import TTLCache
+from collections import OrderedDict
 
 KEPT = 10_000
 TTL_S = 3600.0
@@ -13,19 +11,17 @@ TTL_S = 3600.0
 class Recent:
     """Request id → the pin and variant that served it, for an hour and at most 10,000 requests."""
 
-    __slots__ = ("_calls", "_now")
+    __slots__ = ("_calls",)
 
     def __init__(self) -> None:
-        self._now = 0.0
-        self._calls: TTLCache[str, tuple[str | None, str]] = TTLCache(KEPT, TTL_S, timer=self._clock())
-
-    def _clock(self) -> Callable[[], float]:
-        return lambda: self._now
+        self._calls: OrderedDict[str, tuple[float, str | None, str]] = OrderedDict()  # with when; the oldest first
 
     def add(self, request_id: str, pin: str | None, variant: str, now: float) -> None:
-        self._now = max(self._now, now)
-        self._calls[request_id] = (pin, variant)
+        """At the end of each request: what is too old isn't looked for here, there are few enough."""
+        self._calls[request_id] = now, pin, variant
+        if len(self._calls) > KEPT:
+            self._calls.popitem(last=False)
 
     def find(self, request_id: str, now: float) -> tuple[str | None, str] | None:
-        self._now = max(self._now, now)
-        return self._calls.get(request_id)
+        found = self._calls.get(request_id)
+        return found[1:] if found is not None and now - found[0] < TTL_S else None

@@ -36,17 +36,22 @@ Count = Callable[[str, Sequence[str]], int | None]
 class _Ratio:
     """A moving average of bytes per token. It begins as one sample of the default, so early ones count for more."""
 
-    __slots__ = ("_samples", "_top", "value")
+    __slots__ = ("_samples", "_top", "_weight", "value")
 
     def __init__(self, top: float) -> None:
         self.value = BYTES_PER_TOKEN
         self._samples = 1
+        self._weight = 1.0  # of the newest sample
         self._top = top
 
     def learn(self, size: int, tokens: int) -> None:
-        self._samples += 1
-        sample = min(self._top, max(FEWEST_BYTES, size / tokens))
-        self.value += max(WEIGHT, 1 / self._samples) * (sample - self.value)
+        sample = size / tokens
+        if not FEWEST_BYTES <= sample <= self._top:
+            sample = min(self._top, max(FEWEST_BYTES, sample))
+        if self._weight > WEIGHT:
+            self._samples += 1
+            self._weight = max(WEIGHT, 1 / self._samples)
+        self.value += self._weight * (sample - self.value)
 
 
 class _Model:
@@ -84,8 +89,10 @@ class Sizes:
         """Tokens of a body of so many bytes, `media_bytes` of which are encoded images, sound and files."""
         known = self._models.get(model)
         text = known.text.value if known is not None else BYTES_PER_TOKEN
-        media = known.media.value if known is not None else BYTES_PER_TOKEN
-        return math.ceil(max(0, body_bytes - media_bytes) / text) + math.ceil(media_bytes / media)
+        tokens = math.ceil(max(0, body_bytes - media_bytes) / text)
+        if media_bytes:
+            tokens += math.ceil(media_bytes / (known.media.value if known is not None else BYTES_PER_TOKEN))
+        return tokens
 
     def text_tokens(self, model: str, ask: Ask) -> int:
         """Input tokens of a request without its media: exact if that can be, else by the learned ratio."""
@@ -107,11 +114,17 @@ class Sizes:
 
     def expected(self, model: Model, x: Exchange) -> tuple[int, int]:
         """Input and output tokens to set aside for one attempt at that model."""
-        tokens = self.of(model.id, x) + self.media_tokens(model.id, x.ask)
-        if x.ask.operation in NO_OUTPUT:
+        ask = x.ask
+        tokens = self.of(model.id, x)
+        if ask.media_bytes:
+            tokens += self.media_tokens(model.id, ask)
+        if ask.operation in NO_OUTPUT:
             return tokens, 0
-        caps = [self.output_p95(model.id) or FIRST_OUTPUT_TOKENS, x.ask.max_output, model.max_output]
-        return tokens, max(1, x.ask.choices) * min(cap for cap in caps if cap is not None)
+        output = self.output_p95(model.id) or FIRST_OUTPUT_TOKENS
+        for cap in (ask.max_output, model.max_output):
+            if cap is not None and cap < output:
+                output = cap
+        return tokens, output * ask.choices if ask.choices > 1 else output
 
     def media_tokens(self, model: str, ask: Ask) -> int:
         """What the media of a request add to that."""
@@ -132,7 +145,7 @@ class Sizes:
                 self._models.pop(next(iter(self._models)))
             known = self._models[model] = _Model()
         if usage.output > 0:
-            known.output(math.ceil(usage.output / max(1, ask.choices)))
+            known.output(math.ceil(usage.output / ask.choices) if ask.choices > 1 else usage.output)
         if ask.bound or usage.input <= 0 or ask.body_bytes <= 0:
             return
         if ask.media_bytes == 0:

@@ -5,16 +5,17 @@ Decides names and labels. A budget's account is a model or a pin of the file in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 
 from prometheus_client import Counter, Gauge
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 
 from sidecar.core.facts import Target
 from sidecar.settings.pins import BUCKETS, STABLE, Pin, Pins
 from sidecar.state import State
 from sidecar.state.ledger import Level
-from sidecar.telemetry.families import Row
+from sidecar.telemetry.families import Row, Shown, metric_of
 
 CIRCUIT = {"closed": 0, "half_open": 1, "open": 2}
 
@@ -60,48 +61,57 @@ def shares(pin: Pin) -> Iterator[tuple[str, str, float]]:
 
 
 class Levels:
-    """A collector of what was last looked at. `fleet_up` is None where no fleet is set."""
+    """What was last looked at. `fleet_up` is None where no fleet is set."""
 
     def __init__(self, rows: Mapping[str, Row]) -> None:
         self._rows = rows
-        self._levels: list[Level] = []
+        self._levels: dict[str, list[Level]] = {what: [] for what in _OF_UNIT}
         self._circuits: dict[str, int] = {}
         self._shares: list[tuple[str, str, str, float]] = []
         self._cache_bytes = 0
         self._cache_evicted = 0
         self.fleet_up: bool | None = None
 
-    def look(self, state: State, pins: Pins | None, now: float) -> None:
-        """Read it all. Only models with a breaker have a circuit."""
-        self._levels = list(state.ledger.levels(now))
+    def look(self, state: State, pins: Pins | None, now: float) -> Iterator[None]:
+        """Read it all; yields after each thing that was read. What was read before is shown until the end."""
+        levels: dict[str, list[Level]] = {what: [] for what in _OF_UNIT}
+        found: list[tuple[str, str, str, float]] = []
+        circuits: dict[str, int] = {}
+        for level in state.ledger.levels(now):
+            levels[unit(level.limit)].append(level)
+            yield
+        for pin in pins.pins.values() if pins is not None else ():
+            found.extend((pin.name, *share) for share in shares(pin))
+            yield
+        for model in pins.models.values() if pins is not None else ():
+            if model.source is not None and model.source.breaker is not None:
+                circuits[model.id] = CIRCUIT[state.breakers.state(Target(model.provider, model.id), now)]
+                yield
+        self._levels, self._shares, self._circuits = levels, found, circuits
         self._cache_bytes, self._cache_evicted = state.answers.bytes_used, state.answers.evicted
-        models = pins.models.values() if pins is not None else ()
-        named = pins.pins.values() if pins is not None else ()
-        self._shares = [(pin.name, *share) for pin in named for share in shares(pin)]
-        self._circuits = {
-            m.id: CIRCUIT[state.breakers.state(Target(m.provider, m.id), now)]
-            for m in models
-            if m.source is not None and m.source.breaker is not None
+
+    def shown(self) -> Iterator[Shown]:
+        """One family for each row, with or without children."""
+        found: dict[str, Iterable[tuple[tuple[str, ...], float]]] = {
+            "sidecar_cache_bytes": [((), self._cache_bytes)],
+            "sidecar_cache_evicted": [((), self._cache_evicted)],
+            "sidecar_fleet_up": [] if self.fleet_up is None else [((), int(self.fleet_up))],
+            "sidecar_pin_share": (((pin, variant, model), share) for pin, variant, model, share in self._shares),
+            "sidecar_circuit_state": (((model,), value) for model, value in self._circuits.items()),
+            "sidecar_budget_refused": (
+                (_labels(level), level.refused) for level in chain.from_iterable(self._levels.values())
+            ),
         }
+        for what, levels in self._levels.items():
+            found[f"sidecar_budget_{what}_used"] = ((_labels(level), level.used) for level in levels)
+            found[f"sidecar_budget_{what}_limit"] = ((_labels(level), level.whole) for level in levels)
+        for name, row in self._rows.items():
+            yield Shown(row, found[name])
 
     def collect(self) -> Iterator[Metric]:
-        """One family for each row, with or without samples."""
-        families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {
-            name: (CounterMetricFamily if row.kind is Counter else GaugeMetricFamily)(name, row.help, labels=row.labels)
-            for name, row in self._rows.items()
-        }
-        families["sidecar_cache_bytes"].add_metric([], self._cache_bytes)
-        families["sidecar_cache_evicted"].add_metric([], self._cache_evicted)
-        if self.fleet_up is not None:
-            families["sidecar_fleet_up"].add_metric([], int(self.fleet_up))
-        for pin, variant, model, share in self._shares:
-            families["sidecar_pin_share"].add_metric([pin, variant, model], share)
-        for model, value in self._circuits.items():
-            families["sidecar_circuit_state"].add_metric([model], value)
-        for level in self._levels:
-            labels = [*level.account, level.limit, level.scope]
-            what = unit(level.limit)
-            families[f"sidecar_budget_{what}_used"].add_metric(labels, level.used)
-            families[f"sidecar_budget_{what}_limit"].add_metric(labels, level.whole)
-            families["sidecar_budget_refused"].add_metric(labels, level.refused)
-        yield from families.values()
+        """The same for the library's registry."""
+        yield from map(metric_of, self.shown())
+
+
+def _labels(level: Level) -> tuple[str, ...]:
+    return *level.account, level.limit, level.scope

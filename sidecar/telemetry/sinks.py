@@ -18,9 +18,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-BATCH_BYTES = 64 * 1024  # of whole lines in one write to a file
+BATCH_BYTES = 2**20  # of whole lines in one write to a file
 PIPE_BYTES = 4096  # POSIX PIPE_BUF on Linux: a write of no more neither blocks after POLLOUT nor mixes with others'
-LINGER_S = 0.02  # lines are gathered for so long before they are written
+LINGER_S = 0.02  # lines are gathered for so long before they are written,
+MOST_LINGER_S = 0.1  # twice as long each time while more come: each time the thread runs, the loop's must wait for it
 RETRY_S = 1.0  # between attempts at a destination that failed
 WARN_S = 60.0  # between warnings about the same sink
 _OPEN = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
@@ -54,12 +55,13 @@ class LineSink:
         self._max_buffered = max_buffered
         self._on_trouble = on_trouble
         self._lines: deque[bytes] = deque()
-        self._buffered = 0  # bytes in _lines
+        self._buffered = 0  # bytes in _lines, with their newlines
         # Re-entrant: a signal handler or a warning raised inside `put` may log, which is a `put` again.
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._asleep = True
-        self._closing = threading.Event()
+        self._closed = False
+        self._closing = threading.Event()  # the same, to be waited for
         self._deadline = 0.0  # of closing
         self._thread: threading.Thread | None = None
         self._out = _Destination(self.path, max_bytes)
@@ -70,13 +72,15 @@ class LineSink:
 
     def put(self, line: bytes) -> bool:
         """Take one line (its newline may be missing); False if it was dropped."""
+        if line.endswith(b"\n"):
+            line = line[:-1]
         with self._lock:
-            full = len(self._lines) >= self._capacity or self._buffered + len(line) > self._max_buffered
-            if full or self._closing.is_set():
+            buffered = self._buffered + len(line) + 1
+            if self._closed or buffered > self._max_buffered or len(self._lines) >= self._capacity:
                 self.dropped += 1
                 return False
             self._lines.append(line)
-            self._buffered += len(line)
+            self._buffered = buffered
             if self._asleep:
                 self._rouse()
             return True
@@ -84,6 +88,7 @@ class LineSink:
     def close(self, timeout_s: float = 1.0) -> None:
         """Write what can be written within `timeout_s` seconds; the rest is dropped. Safe to call twice."""
         self._deadline = time.monotonic() + timeout_s
+        self._closed = True
         self._closing.set()
         self._wake.set()
         thread = self._thread
@@ -107,25 +112,27 @@ class LineSink:
         self._wake.set()
 
     def _run(self) -> None:
+        linger_s = LINGER_S
         while True:
             self._wake.wait()
             if not self._closing.is_set():
-                self._closing.wait(LINGER_S)
+                self._closing.wait(linger_s)
             try:
-                self._drain()
+                wrote = self._drain()
             except Exception as exc:  # noqa: BLE001  # a writer that dies would silence the sink for good
                 self._trouble(exc)
                 if self._closing.is_set():
                     break
                 self._closing.wait(RETRY_S)
                 continue
+            linger_s = min(2 * linger_s, MOST_LINGER_S)
             with self._lock:
-                if self._lines or self._batch:
-                    if self._closing.is_set():  # out of time
-                        break
-                    continue
-                if self._closing.is_set():
+                left = bool(self._lines or self._batch)
+                if self._closing.is_set() and (not left or time.monotonic() >= self._deadline):
                     break
+                if left or wrote:
+                    continue  # looks again by itself: to be woken costs more
+                linger_s = LINGER_S
                 self._wake.clear()
                 self._asleep = True
                 if self._closing.is_set():  # it may have been set, and its wake cleared, just now
@@ -138,16 +145,21 @@ class LineSink:
             self._batch = b""
         self._out.close()
 
-    def _drain(self) -> None:
-        """Write until nothing is left; raises OSError on trouble, with all that isn't written still kept."""
+    def _drain(self) -> bool:
+        """Write until nothing is left; raises OSError on trouble, with all that isn't written still kept.
+
+        False if there was nothing.
+        """
+        wrote = False
         while self._take():
+            wrote = True
             if self._out.reopen():  # a line begun in a file that is gone is written whole in the new one
                 self._at = self._batch.rfind(b"\n", 0, self._at) + 1
             if self._at == 0:
                 self._out.rotate_for(len(self._batch))
             if not self._out.ready(0.1):
                 if self._closing.is_set() and time.monotonic() >= self._deadline:
-                    return
+                    break
                 continue
             try:
                 self._at = self._out.write(self._batch, self._at)
@@ -158,22 +170,30 @@ class LineSink:
                 self._batch = b""
                 self._at = 0
                 self._troubled = False
+        return wrote
 
     def _take(self) -> bool:
         """Make sure that there is a batch to write; False if there is nothing."""
         if self._batch:
             return True
         room = self._out.room()
-        taken: list[bytes] = []
-        size = 0
         with self._lock:
-            while self._lines and (not taken or size + len(self._lines[0]) + 1 <= room):
-                line = self._lines.popleft()
-                self._buffered -= len(line)
-                taken.append(line if line.endswith(b"\n") else line + b"\n")
-                size += len(taken[-1])
-        self._batch = b"".join(taken)
-        return bool(taken)
+            if self._buffered <= room:
+                lines, self._lines, self._buffered = self._lines, deque(), 0
+            else:
+                lines = self._first(room)
+        self._batch = b"\n".join((*lines, b""))
+        return bool(lines)
+
+    def _first(self, room: int) -> deque[bytes]:
+        """Take as many lines as there is room for, but one at least. With the lock held."""
+        lines: deque[bytes] = deque()
+        while self._lines and (not lines or len(self._lines[0]) < room):
+            line = self._lines.popleft()
+            self._buffered -= len(line) + 1
+            room -= len(line) + 1
+            lines.append(line)
+        return lines
 
     def _trouble(self, exc: Exception) -> None:
         self.errors += 1
@@ -202,16 +222,19 @@ class _Destination:
 
     def __init__(self, path: str, max_bytes: int) -> None:
         self._path = path
+        self._place = Path(path)
         self._max_bytes = max_bytes
         self._stream = path in _STREAMS
         self._fd: int | None = None
         self._regular = False
+        self._file = (0, 0)  # which one is open: its number and its device
+        self._size = 0  # its bytes, when it was last looked at
         self._poll: select.poll | None = None  # for what may block
 
     def reopen(self) -> bool:
         """Open what isn't open, or what somebody moved or removed. True if another file than before is open."""
         if self._fd is not None:
-            if self._stream or not self._regular or self._is_in_place(self._fd):
+            if self._stream or not self._regular or self._is_in_place():
                 return False
             self.close()
         if self._stream:
@@ -221,7 +244,9 @@ class _Destination:
         else:
             fd = os.open(self._path, _OPEN, 0o640)
         self._fd = fd
-        self._regular = stat.S_ISREG(os.fstat(fd).st_mode)
+        found = os.fstat(fd)
+        self._regular = stat.S_ISREG(found.st_mode)
+        self._file, self._size = (found.st_ino, found.st_dev), found.st_size
         self._poll = None
         if not self._regular:
             self._poll = select.poll()
@@ -238,18 +263,16 @@ class _Destination:
             return PIPE_BYTES
         if self._stream:
             return BATCH_BYTES
-        left = self._max_bytes - os.fstat(self._fd).st_size
+        left = self._max_bytes - self._size
         return min(BATCH_BYTES, left if left > 0 else self._max_bytes)
 
     def rotate_for(self, size: int) -> None:
         """Move the file aside if `size` more bytes would make it too large."""
-        fd = self._fd
-        if fd is None or self._stream or not self._regular:
+        if self._fd is None or self._stream or not self._regular:
             return
-        now = os.fstat(fd).st_size
-        if now == 0 or now + size <= self._max_bytes:
+        if self._size == 0 or self._size + size <= self._max_bytes:
             return
-        real = Path(self._path).resolve()  # a symlink stays where it is
+        real = self._place.resolve()  # a symlink stays where it is
         real.replace(f"{real}.1")
         self.close()
         self.reopen()
@@ -264,7 +287,6 @@ class _Destination:
         if fd is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         end = len(batch) if self._regular else min(len(batch), at + PIPE_BYTES)
-        before = os.fstat(fd).st_size
         try:
             done = at + os.write(fd, memoryview(batch)[at:end])
         except BlockingIOError:
@@ -273,16 +295,17 @@ class _Destination:
             if not self._stream:
                 self.close()
             raise
+        self._size += done - at
         if done < end and self._regular:
-            raise ShortWriteError(self._take_back(fd, batch, done, before + done - at))
+            raise ShortWriteError(self._take_back(fd, batch, done))
         return done
 
-    def _take_back(self, fd: int, batch: bytes, done: int, size: int) -> int:
+    def _take_back(self, fd: int, batch: bytes, done: int) -> int:
         """Cut a half line off the end of our file; where that can't be, the rest follows when there is room again."""
         whole = batch.rfind(b"\n", 0, done) + 1
         with suppress(OSError):
-            if not self._stream and os.fstat(fd).st_size == size:  # else somebody else writes here too
-                os.ftruncate(fd, size - (done - whole))
+            if not self._stream and os.fstat(fd).st_size == self._size:  # else somebody else writes here too
+                os.ftruncate(fd, self._size - (done - whole))
                 return whole
         return done
 
@@ -292,17 +315,18 @@ class _Destination:
             with suppress(OSError):
                 os.close(fd)
 
-    def _is_in_place(self, fd: int) -> bool:
+    def _is_in_place(self) -> bool:
+        """Whether the path still leads to the open file. Looks at its size, too: somebody may have cut it."""
         try:
-            there = Path(self._path).stat()
+            there = self._place.stat()
         except OSError:
             return False
-        here = os.fstat(fd)
-        return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
+        self._size = there.st_size
+        return (there.st_ino, there.st_dev) == self._file
 
     def _end_torn_line(self) -> None:
         """A file whose last line has no end (killed while writing) gets it, so that our first line is one."""
-        with suppress(OSError), Path(self._path).open("rb") as file:
+        with suppress(OSError), self._place.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             if size and os.pread(file.fileno(), 1, size - 1) != b"\n" and self._fd is not None:
-                os.write(self._fd, b"\n")
+                self._size += os.write(self._fd, b"\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -20,8 +19,8 @@ from sidecar.offline.rerun import recorded
 from sidecar.policies.parts import Parts
 from sidecar.settings.load import read_pins
 from sidecar.state import State
-from sidecar.telemetry.events import request_line
 from sidecar.telemetry.lines import encode
+from sidecar.telemetry.request_line import request_line
 
 PINS = """\
 generation: 3
@@ -143,7 +142,7 @@ class Site:
         record = Record(
             1.0, x, outcome, LOADED.shown, LOADED.sha256, (), self.now - x.received_at, None, 0.0, None, x.cache
         )
-        record = replace(record, charges=tuple(charge(a, 1, 1) for a in x.attempts))
+        record = record._replace(charges=tuple(charge(a, 1, 1) for a in x.attempts))
         event: dict[str, Any] = json.loads(encode(request_line(record)))
         return event
 

@@ -340,6 +340,19 @@ def test_the_cheaper_model_elsewhere_needs_leave_and_a_credential() -> None:
     assert not served(secret=None)
 
 
+def test_a_cheaper_model_without_a_budget_sets_nothing_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what an attempt there costs would be told as nothing where its provider doesn't say."""
+    monkeypatch.setitem(globals(), "PINS", PINS.replace(", budget: {cheap}", ""))
+    bench = Bench(pin="{requests_per_minute: 1}")
+    bench.admitted(pin="mixed")
+    x = bench.admitted(pin="mixed")
+    first = bench.launch(x)
+    assert x.over_budget
+    assert first is not None
+    assert first.reserved is None
+    assert all(name.startswith(("model gpt", "pin ")) for name in x.budget or {}), x.budget
+
+
 def test_the_cheaper_model_may_be_spent_too() -> None:
     bench = Bench(model="{requests_per_minute: 1}", cheap="{requests_per_minute: 1}")
     bench.admitted(pin="mixed")

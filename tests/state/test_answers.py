@@ -78,6 +78,17 @@ def test_what_is_over_makes_room_first() -> None:
     assert answers.bytes_used == 2 * entry_bytes(stored())
 
 
+def test_what_is_over_is_forgotten_when_it_is_asked_for_or_counted() -> None:
+    answers = Answers()
+    for key, ttl_s in ((b"long", 100), (b"short", 1), (b"brief", 1)):
+        answers.put(key, stored(), ttl_s, 0.0)
+    assert answers.get(b"short", 100, 2.0) is None
+    assert len(answers) == 2, "what nobody asks for waits until it is the least recently used"
+    assert answers.get(b"long", 100, 2.0) is not None
+    assert (len(answers), answers.evicted) == (1, 0)
+    assert answers.bytes_used == entry_bytes(stored())
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from("abcdef"), st.integers(0, 4000), st.integers(1, 5), st.integers(0, 3)), max_size=40

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -56,7 +55,7 @@ def _record(
         cost_usd=0.000625,
         charges=tuple(charge(a, 25, 1024) for a in attempts),
     )
-    return replace(record, **changes)
+    return record._replace(**changes)
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from sidecar.telemetry.lines import encode, rfc3339, safe
 
@@ -18,6 +20,11 @@ def test_time_is_rfc3339_in_utc_with_milliseconds() -> None:
 @given(st.floats(0, 4e9))
 def test_time_always_has_its_form(ts: float) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", rfc3339(ts))
+
+
+@given(st.floats(0, 4e9))
+def test_time_is_what_the_library_says(ts: float) -> None:
+    assert rfc3339(ts) == datetime.fromtimestamp(ts, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 @given(st.text(st.characters()), st.integers(0, 40))
@@ -48,3 +55,14 @@ def test_what_json_cannot_say_does_not_raise() -> None:
     loop: dict[str, object] = {}
     loop["self"] = loop
     json.loads(encode(loop))
+
+
+class Line(Struct):
+    text: str
+    number: object
+
+
+def test_structs_are_lines_too() -> None:
+    assert encode(Line("a", 1)) == b'{"text":"a","number":1}'
+    assert json.loads(encode(Line("\ud800", 10**30))) == {"text": "\ud800", "number": 10**30}
+    assert json.loads(encode(Line("a", object)))["text"] == "a"

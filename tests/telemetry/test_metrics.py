@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -281,6 +280,36 @@ def test_rendering_in_a_thread_while_counting(metrics: Metrics, make: Make) -> N
     assert not failed
 
 
+def test_no_count_is_lost_while_it_is_rendered_elsewhere(metrics: Metrics, make: Make) -> None:
+    record, over = make(), threading.Event()
+
+    def scrape() -> None:
+        while not over.is_set():
+            metrics.render("")
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    for _ in range(5000):
+        metrics.observe(record)
+    over.set()
+    thread.join()
+    assert value(metrics, "sidecar_attempts_total", **ATTEMPT) == 5000
+    assert value(metrics, "sidecar_overhead_seconds_count") == 5000
+
+
+def test_records_that_wait_are_counted_before_anybody_looks(make: Make) -> None:
+    metrics = Metrics("1.2.3", later=lambda _delay_s, _call: None)
+    metrics.use([MODEL], ["chat.core"], {})
+    metrics.observe(make())
+    assert b'sidecar_attempts_total{model="%s",cause="first",outcome="ok"} 1.0' % MODEL.encode() in metrics.render()[0]
+    metrics.observe(make())
+    assert value(metrics, "sidecar_attempts_total", **ATTEMPT) == 2
+    metrics.observe(make())
+    metrics.use(["another"], [], {})  # counted as what it was, and gone with it
+    assert value(metrics, "sidecar_attempts_total", **ATTEMPT) is None
+    assert value(metrics, "sidecar_attempts_total", **ATTEMPT | {"model": "other"}) is None
+
+
 def test_odd_usage_does_not_break_counting(metrics: Metrics, make: Make) -> None:
     record = make()
     assert record.outcome.winner is not None
@@ -299,7 +328,7 @@ def test_hedges_are_told_by_how_they_ended(metrics: Metrics, make: Make) -> None
             record.exchange.vetoes = [Veto(2, Cause.HEDGE, "allowance", ())]
             return record
         first.result = Result.LOST_HEDGE if won else Result.OK
-        return replace(record, outcome=Outcome((first, hedge), hedge if won else first, None, 200), charges=())
+        return record._replace(outcome=Outcome((first, hedge), hedge if won else first, None, 200), charges=())
 
     for record in (
         hedged(Result.OK, won=True),

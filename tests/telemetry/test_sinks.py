@@ -29,6 +29,7 @@ Eventually = Callable[[Callable[[], object]], None]
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY_S", 0.02)
     monkeypatch.setattr(module, "LINGER_S", 0.001)
+    monkeypatch.setattr(module, "MOST_LINGER_S", 0.001)
 
 
 def numbered(n: int, size: int = 0) -> bytes:
@@ -134,6 +135,42 @@ def test_rotation_from_outside(tmp_path: Path, eventually: Eventually, how: str)
     eventually(lambda: path.exists() and numbers(path) == [1])
     sink.close(5)
     assert sink.errors == 0
+
+
+def test_what_others_write_to_the_file_counts_for_its_rotation(tmp_path: Path, eventually: Eventually) -> None:
+    path = tmp_path / "events.jsonl"
+    sink = LineSink(path, name="events", max_bytes=200)
+    sink.put(numbered(0))
+    eventually(lambda: path.exists() and numbers(path) == [0])
+    with path.open("ab") as other:
+        other.write(numbered(1, 150) + b"\n")
+    sink.put(numbered(2))
+    eventually(lambda: numbers(path) == [2])
+    sink.close(5)
+    assert numbers(tmp_path / "events.jsonl.1") == [0, 1]
+
+
+def test_while_lines_keep_coming_they_are_gathered_for_longer(
+    tmp_path: Path, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LINGER_S", 0.02)
+    monkeypatch.setattr(module, "MOST_LINGER_S", 0.1)
+    sink = LineSink(tmp_path / "x", name="events")
+    waited: list[float] = []
+
+    def wait(timeout: float) -> bool:
+        waited.append(timeout)
+        if len(waited) in {2, 3, 4}:
+            sink.put(numbered(len(waited)))
+        return False
+
+    monkeypatch.setattr(sink._closing, "wait", wait)
+    for n in (1, 9):
+        sink.put(numbered(n))
+        eventually(lambda: n in numbers(tmp_path / "x") and sink._asleep)  # noqa: B023
+    sink.close(5)
+    assert waited == [0.02, 0.04, 0.08, 0.1, 0.1, 0.02, 0.04]
+    assert numbers(tmp_path / "x") == [1, 2, 3, 4, 9]
 
 
 def test_a_symlink_stays_where_it_is(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +100,7 @@ def test_attempts_are_events_of_the_span_where_there_was_more_than_one(
     failed = Attempt(1, Target("openai", MODEL), Cause.FIRST, 10.0, ended_at=10.1, status=503, fault=Fault.OVERLOAD)
     failed.result = Result.FAILED
     won = Attempt(2, Target("other", "b-002"), Cause.FALLBACK, 10.25, ended_at=11.0, status=200, result=Result.OK)
-    tracing.finish(replace(record, outcome=Outcome((failed, won), won, None, 200)), tracing.child(None)[0])
+    tracing.finish(record._replace(outcome=Outcome((failed, won), won, None, 200)), tracing.child(None)[0])
     first, second = only(tracing, exported).events
     assert (first.name, first.timestamp, second.timestamp) == (
         "sidecar.attempt",
