@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TESTS ?= tests
 ARGS ?=
 
-.PHONY: demo test lint format docs image lock clean
+.PHONY: demo test lint format docs image lock bench bench-full bench-guard clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python -m demo.tour $(ARGS)
@@ -30,6 +30,17 @@ docs: $(VENV)/.dev
 
 lock: $(VENV)/.dev
 	tools/lock
+
+# What it costs, beside its peers: docs/performance.md. Peers that can't be had are left out, and it is said why.
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks run $(ARGS)
+
+# A million requests, 30 % of the streams broken off by their callers: an hour or so.
+bench-full: bench
+	$(BIN)/python -m benchmarks soak --requests 1000000
+
+bench-guard: $(VENV)/.dev
+	$(BIN)/python -m benchmarks guard $(ARGS)
 
 # IMAGE, PLATFORMS, EXTRAS, PYTHON_IMAGE, ENGINE: docs/image.md
 image:

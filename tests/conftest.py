@@ -11,8 +11,8 @@ from sidecar.provider import FakeProvider
 from tests.harness import Running, sidecar
 
 REAL_TIME = (
-    "cluster", "complaints", "conformance", "examples", "faults", "fleet", "image", "kube", "money", "offline", "pins",
-    "process", "provider", "runtime", "sweep", "telemetry",
+    "benchmarks", "cluster", "complaints", "conformance", "examples", "faults", "fleet", "image", "kube", "money",
+    "offline", "pins", "process", "provider", "runtime", "sweep", "telemetry",
 )  # fmt: skip
 """Folders whose tests run over sockets, files, processes and the real clock."""
 
