@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from sidecar.dialects import registry
-from sidecar.dialects.identity import IGNORED, MOST_BYTES, canonical_body, counts, varies_beyond
+from sidecar.dialects.identity import IGNORED, MOST_BYTES, MOST_OBJECTS, canonical_body, counts, varies_beyond
 from tests.dialects.test_reading import FORM, draft, form
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
@@ -278,3 +278,9 @@ def test_a_huge_body_has_no_identity() -> None:
     words = "x" * MOST_BYTES
     assert identity(body={"model": "m", "messages": [{"role": "user", "content": words}]}) is None
     assert identity(body={"model": "m", "messages": [{"role": "user", "content": words[:-200]}]}) is not None
+
+
+def test_a_body_of_very_many_objects_has_no_identity() -> None:
+    messages = [{"role": "user", "content": "x"}] * MOST_OBJECTS
+    assert identity(body={"model": "m", "messages": messages}) is None
+    assert identity(body={"model": "m", "messages": messages[1:]}) is not None
