@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 from aiohttp import (
     ClientConnectionError,
@@ -94,7 +95,8 @@ class Origin:
         self.pattern = ClientRequest("GET", url, loop=session._loop, session=session, ssl=ssl, proxy=proxy)  # type: ignore[arg-type]  # noqa: SLF001
         self._host = self.pattern.headers["Host"]
         self._absolute = str(url.origin()) if proxy is not None and not self.pattern.is_ssl() else ""
-        self._start = len(str(url.origin()))
+        parts = urlsplit(base_url)  # not yarl, which leaves out a default port and writes some hosts in another way
+        self._start = len(parts.scheme) + len("://") + len(parts.netloc)
 
     def head_of(self, method: str, url: str, headers: CIMultiDict[str], length: int | None) -> bytes:
         """The bytes of a request's head. `length` None: the body comes in chunks. Raises ValueError."""
